@@ -1,0 +1,1 @@
+"""What tacit is measured against: plain loops written by hand, on torch and NumPy alone."""

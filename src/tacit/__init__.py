@@ -1,0 +1,104 @@
+"""tacit: privacy-preserving federated learning.
+
+Many parties train one PyTorch model, and nobody's data is ever said aloud. Names are resolved when
+they are first used (PEP 562), so that ``import tacit`` is quick.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tacit import data
+    from tacit.algorithms import FedAvg, ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
+    from tacit.codec import Weigh
+    from tacit.core.cohort import All, FixedSize, Poisson
+    from tacit.core.errors import TacitError
+    from tacit.core.examples import Examples
+    from tacit.core.local import LocalSGD
+    from tacit.data import IID, Dirichlet, Natural, Population, QuantitySkew, Shards, Split
+    from tacit.job import Job, load_job
+    from tacit.round import (
+        Evaluation,
+        LogNormalDuration,
+        Patience,
+        RandomDropout,
+        TargetMetric,
+        UnreliableClients,
+        World,
+    )
+    from tacit.sim import Result, download, plan, run
+    from tacit.training import Task
+
+_HOMES = {
+    "tacit.algorithms": ("FedAvg", "ServerAdagrad", "ServerAdam", "ServerSGD", "ServerYogi"),
+    "tacit.codec": ("Weigh",),
+    "tacit.core.cohort": ("All", "FixedSize", "Poisson"),
+    "tacit.core.errors": ("TacitError",),
+    "tacit.core.examples": ("Examples",),
+    "tacit.core.local": ("LocalSGD",),
+    "tacit.data": ("Dirichlet", "IID", "Natural", "Population", "QuantitySkew", "Shards", "Split"),
+    "tacit.job": ("Job", "load_job"),
+    "tacit.round": (
+        "Evaluation",
+        "LogNormalDuration",
+        "Patience",
+        "RandomDropout",
+        "TargetMetric",
+        "UnreliableClients",
+        "World",
+    ),
+    "tacit.sim": ("Result", "download", "plan", "run"),
+    "tacit.training": ("Task",),
+}
+_WHERE = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "IID",
+    "All",
+    "Dirichlet",
+    "Evaluation",
+    "Examples",
+    "FedAvg",
+    "FixedSize",
+    "Job",
+    "LocalSGD",
+    "LogNormalDuration",
+    "Natural",
+    "Patience",
+    "Poisson",
+    "Population",
+    "QuantitySkew",
+    "RandomDropout",
+    "Result",
+    "ServerAdagrad",
+    "ServerAdam",
+    "ServerSGD",
+    "ServerYogi",
+    "Shards",
+    "Split",
+    "TacitError",
+    "TargetMetric",
+    "Task",
+    "UnreliableClients",
+    "Weigh",
+    "World",
+    "data",
+    "download",
+    "load_job",
+    "plan",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "data":
+        return importlib.import_module("tacit.data")
+    if name not in _WHERE:
+        raise AttributeError(f"module 'tacit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,76 @@
+"""A chain of stages, and the chain bound to what enters it."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from tacit.core.errors import RemoteProtocolError
+from tacit.core.layout import Rows
+from tacit.core.spec import UpdateSpec
+from tacit.core.stage import Memory, Stage, StageContext, Total
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Stages in order: the client encodes first to last, the server decodes last to first.
+
+    A chain obeys the law of a stage, since it is one.
+    """
+
+    stages: tuple[Stage, ...] = ()
+
+    def plan(self, spec: UpdateSpec) -> UpdateSpec:
+        """Declare what leaves the last stage when ``spec`` enters the first.
+
+        Raises:
+            PlanError: A stage refuses its place.
+        """
+        return self.specs(spec)[-1]
+
+    def specs(self, spec: UpdateSpec) -> list[UpdateSpec]:
+        """Return what enters each stage, and at the end what leaves the last."""
+        specs = [spec]
+        for stage in self.stages:
+            specs.append(stage.plan(specs[-1]))
+        return specs
+
+    def encode(self, rows: Rows, memory: Memory, ctx: StageContext) -> tuple[Rows, Memory]:
+        """Encode rows of shape (clients, size), one per client; they may be overwritten."""
+        for stage, spec in zip(self.stages, self.specs(ctx.spec), strict=False):
+            rows, memory = stage.encode(rows, memory, replace(ctx, spec=spec))
+        return rows, memory
+
+    def decode(self, total: Total, sent: UpdateSpec, ctx: StageContext) -> Total:
+        """Decode the cohort's sum; ``ctx.spec`` is what entered the chain, ``sent`` what left it."""
+        specs = self.specs(ctx.spec)
+        for index in reversed(range(len(self.stages))):
+            total = self.stages[index].decode(total, specs[index + 1], replace(ctx, spec=specs[index]))
+        return total
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A chain bound to the update that enters it: both ends of the wire hold the same one."""
+
+    chain: Chain
+    spec: UpdateSpec
+
+    @cached_property
+    def sent(self) -> UpdateSpec:
+        """Declared facts about what is sent."""
+        return self.chain.plan(self.spec)
+
+    def encode(self, rows: Rows, memory: Memory, ctx: StageContext) -> tuple[Rows, Memory]:
+        """Encode rows of shape (clients, spec.size) to rows of shape (clients, sent.size).
+
+        Raises:
+            RemoteProtocolError: The rows have another length.
+        """
+        if rows.ndim != 2 or rows.shape[1] != self.spec.size:
+            raise RemoteProtocolError(
+                "T501", f"an update has shape {rows.shape}, not (clients, {self.spec.size})"
+            )
+        return self.chain.encode(rows, memory, ctx)
+
+    def decode(self, total: Total, ctx: StageContext) -> Total:
+        """Decode the cohort's sum, shape (sent.size,)."""
+        return self.chain.decode(total, self.sent, ctx)

@@ -1,0 +1,111 @@
+"""Names and shapes of one flat vector: where each tensor of a model lies in it."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from tacit.core.part import Settings
+
+Vector = npt.NDArray[np.float32]
+"""One flat float32 vector, shape (size,)."""
+Rows = npt.NDArray[np.float32]
+"""One flat vector per client, shape (clients, size)."""
+
+
+def finite_rows(rows: Rows) -> npt.NDArray[np.bool_]:
+    """Tell for each row whether all its coordinates are finite, shape (clients,)."""
+    if not rows.shape[1]:
+        return np.ones(len(rows), dtype=np.bool_)
+    # Two reductions that carry NaN along: no temporary of the rows' size.
+    finite: npt.NDArray[np.bool_] = np.isfinite(rows.max(axis=1)) & np.isfinite(rows.min(axis=1))
+    return finite
+
+
+class Tensor(Settings, frozen=True):
+    """One tensor's place in a segment: its name and its shape (row-major)."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates."""
+        return math.prod(self.shape)
+
+
+class Segment(Settings, frozen=True):
+    """A named run of coordinates that obey the same rule: parameters, buffers, metrics, ..."""
+
+    name: str
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates."""
+        return sum(tensor.size for tensor in self.tensors)
+
+
+class Layout(Settings, frozen=True):
+    """What lies where in a flat vector: named segments, each a run of named tensors.
+
+    >>> layout = Layout.of(parameters={"weight": (2, 3), "bias": (2,)}, buffers={"mean": (3,)})
+    >>> layout.size, layout.slice("buffers")
+    (11, slice(8, 11, None))
+    """
+
+    segments: tuple[Segment, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [segment.name for segment in self.segments]
+        if len(set(names)) != len(names):
+            raise ValueError(f"segment names must differ: {names}")
+
+    @classmethod
+    def of(cls, **segments: Mapping[str, tuple[int, ...]]) -> "Layout":
+        """Build a layout from ``segment={tensor name: shape}``."""
+        return cls(
+            segments=tuple(
+                Segment(
+                    name=name,
+                    tensors=tuple(Tensor(name=key, shape=tuple(shape)) for key, shape in tensors.items()),
+                )
+                for name, tensors in segments.items()
+            )
+        )
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates of the whole vector."""
+        return sum(segment.size for segment in self.segments)
+
+    def segment(self, name: str) -> Segment:
+        """Return the segment of that name.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for segment in self.segments:
+            if segment.name == name:
+                return segment
+        raise KeyError(name)
+
+    def slice(self, name: str) -> slice:
+        """Return where the segment lies in the vector."""
+        start = 0
+        for segment in self.segments:
+            if segment.name == name:
+                return slice(start, start + segment.size)
+            start += segment.size
+        raise KeyError(name)
+
+    def views(self, vector: npt.NDArray[np.generic], segment: str) -> dict[str, npt.NDArray[np.generic]]:
+        """Return the segment's tensors as views into ``vector`` (shape ``(size,)``), by name."""
+        start = self.slice(segment).start
+        views = {}
+        for tensor in self.segment(segment).tensors:
+            views[tensor.name] = vector[start : start + tensor.size].reshape(tensor.shape)
+            start += tensor.size
+        return views

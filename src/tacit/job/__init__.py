@@ -1,0 +1,17 @@
+"""Settings to objects: read a job, check it and price it before it runs."""
+
+from tacit.job.job import SCHEMA_VERSION, Job, digest
+from tacit.job.load import LoadedJob, PopulationLike, load_job
+from tacit.job.plan import Plan, make_plan, model_seed
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Job",
+    "LoadedJob",
+    "Plan",
+    "PopulationLike",
+    "digest",
+    "load_job",
+    "make_plan",
+    "model_seed",
+]

@@ -1,0 +1,164 @@
+"""Check and price a job before it runs."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tacit.aggregate import WeightedMean
+from tacit.codec import Chain, ClipL2, Codec
+from tacit.core.errors import PlanError
+from tacit.core.layout import Layout
+from tacit.core.randomness import seed64
+from tacit.core.rule import Grid, Rule
+from tacit.core.stage import Stage
+from tacit.job.job import Job
+from tacit.round import RunSettings
+from tacit.training.executor import update_spec
+from tacit.wire import HEADER_BYTES
+
+_MIB = 1024 * 1024
+_INTERPRETER_MIB = 320  # a Python process that has imported PyTorch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job with everything that follows from it before any data is touched.
+
+    Attributes:
+        job: The job.
+        layout: Names and shapes of the model's vector.
+        population: Number of clients.
+        sizes: Their training examples, shape (population,).
+        codec: How updates travel.
+        rule: How they become one.
+        grid: On which grid they are summed.
+    """
+
+    job: Job
+    layout: Layout
+    population: int
+    sizes: npt.NDArray[np.int64]
+    codec: Codec
+    rule: Rule
+    grid: Grid
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable parameters."""
+        return self.layout.segment("parameters").size
+
+    @property
+    def bytes_up_per_client(self) -> int:
+        """Bytes one client sends in a round."""
+        return HEADER_BYTES + self.codec.sent.wire_bytes
+
+    @property
+    def bytes_down_per_client(self) -> int:
+        """Bytes one client receives in a round."""
+        return HEADER_BYTES + 4 * self.layout.size
+
+    @property
+    def group(self) -> int:
+        """Clients trained and encoded together; follows from the model's size alone."""
+        return int(np.clip(8 * _MIB // (4 * self.codec.sent.size), 1, 64))
+
+    @cached_property
+    def steps_per_round(self) -> float:
+        """Expected local steps of a whole cohort."""
+        local = self.job.algorithm.local
+        sample = self.sizes[self.sizes > 0][:1000]
+        mean = float(np.mean([local.total_steps(int(size)) for size in sample])) if len(sample) else 0.0
+        return mean * self.job.cohort.expected(self.population)
+
+    def memory_mib(self, workers: int = 1) -> float:
+        """Estimate the peak memory of a simulation, data left out, MiB."""
+        vectors = 4 * self.layout.size / _MIB
+        worker = _INTERPRETER_MIB + vectors * (
+            4 + 3 * self.group
+        )  # model, gradients, rows and their encoding
+        return worker * workers + vectors * 8 + (_INTERPRETER_MIB if workers > 1 else 0)
+
+    @property
+    def privacy(self) -> str:
+        """Which guarantee holds, in words."""
+        return "not private: no differential privacy, no secure aggregation"
+
+    def run_settings(self) -> RunSettings:
+        """Return what the run machine is made of."""
+        job = self.job
+        return RunSettings(
+            job=job.name,
+            seed=job.seed,
+            rounds=job.rounds,
+            cohort=job.cohort,
+            policy=job.policy,
+            rule=self.rule,
+            codec=self.codec,
+            grid=self.grid,
+            layout=self.layout,
+            optimizer=job.algorithm.server,
+            stop=job.stop,
+            evaluation=job.evaluation,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan's figures as plain data."""
+        return {
+            "job": self.job.name,
+            "parameters": self.parameters,
+            "population": self.population,
+            "examples": int(self.sizes.sum()),
+            "clients_without_data": int((self.sizes == 0).sum()),
+            "cohort": self.job.cohort.expected(self.population),
+            "rounds": self.job.rounds,
+            "steps_per_round": self.steps_per_round,
+            "bytes_up_per_client": self.bytes_up_per_client,
+            "bytes_down_per_client": self.bytes_down_per_client,
+            "bytes_up_per_round": self.bytes_up_per_client * self.job.cohort.largest(self.population),
+            "memory_mib": {"workers=1": self.memory_mib(1), "workers=2": self.memory_mib(2)},
+            "privacy": self.privacy,
+        }
+
+
+def make_plan(job: Job, layout: Layout, sizes: npt.NDArray[np.int64]) -> Plan:
+    """Compile a job to its chain, rule and grid, and refuse what is unsound.
+
+    Args:
+        job: The job.
+        layout: The layout of its model.
+        sizes: Training examples of every client, shape (population,).
+
+    Raises:
+        PlanError: Settings do not go together, or do not fit the population.
+    """
+    population = len(sizes)
+    codec = Codec(Chain(_stages(job)), update_spec(layout))
+    grid = Grid.for_sum(codec.sent, max(1, job.cohort.largest(population)))
+    plan = Plan(job, layout, population, sizes, codec, WeightedMean(), grid)
+    _refuse(plan)
+    return plan
+
+
+def model_seed(job: Job) -> int:
+    """Return the seed under which the initial model is built."""
+    return seed64(job.seed, "model")
+
+
+def _stages(job: Job) -> tuple[Stage, ...]:
+    """Compile the job's blocks to stages in the only sound order: clip, then weigh."""
+    clip: tuple[Stage, ...] = () if job.clipping_bound is None else (ClipL2(bound=job.clipping_bound),)
+    return (*clip, job.weighting)
+
+
+def _refuse(plan: Plan) -> None:
+    if plan.codec.spec.size > 2**31:
+        raise PlanError("T154", f"the model has {plan.parameters} parameters", fix="At most 2^31 travel.")
+    if not (plan.sizes > 0).any():
+        raise PlanError(
+            "T155", "no client has any training example", where="$.population", fix="Check the data."
+        )
+    # The cohort's own check, before anything is started.
+    plan.job.cohort.sample(plan.population, np.random.default_rng(0))

@@ -1,0 +1,144 @@
+"""What a run folder says, read once, and what follows from it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tacit.core.metrics import ClientSummary
+from tacit.round import EvaluationRecord, RoundRecord
+from tacit.store import FinalMetrics, RunFolder, RunInfo
+from tacit.store.run_folder import JOB
+
+LOSS = "loss"
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes of a whole run: what the server sent, and what it received in time.
+
+    Attributes:
+        up: Bytes of the updates that are in the sums.
+        down: Bytes of the assignments sent out.
+    """
+
+    up: int
+    down: int
+
+    @classmethod
+    def of(cls, info: RunInfo, rounds: Sequence[RoundRecord]) -> "Traffic":
+        """Add up the bytes of all rounds, abandoned ones included."""
+        answered = sum(len(record.answered) for record in rounds)
+        invited = sum(len(record.invited) for record in rounds)
+        return cls(up=answered * info.bytes_up_per_client, down=invited * info.bytes_down_per_client)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run as read from its folder.
+
+    Attributes:
+        info: What became of it.
+        settings: The resolved settings; empty if the run ended before they were written.
+        rounds: What happened in each round.
+        evaluations: What the model was measured to be.
+    """
+
+    info: RunInfo
+    settings: Mapping[str, Any]
+    rounds: Sequence[RoundRecord]
+    evaluations: Sequence[EvaluationRecord]
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> "RunData":
+        """Read a run folder, finished or not.
+
+        Raises:
+            StoreError: There is no run in it, or it is damaged.
+        """
+        settings = folder.job() if folder.path.joinpath(JOB).is_file() else {}
+        return cls(folder.info(), settings, folder.rounds(), folder.evaluations())
+
+    @property
+    def committed(self) -> int:
+        """Rounds that count; a run that was killed has only noted them one by one."""
+        return max(self.info.rounds, sum(record.outcome == "committed" for record in self.rounds))
+
+    @property
+    def attempts(self) -> int:
+        """Rounds that were started."""
+        return max(self.info.attempts, len(self.rounds), self.committed)
+
+    @property
+    def wanted(self) -> int | None:
+        """Rounds that were to commit."""
+        rounds = self.settings.get("rounds")
+        return rounds if isinstance(rounds, int) else None
+
+    @cached_property
+    def traffic(self) -> Traffic:
+        """Bytes of all rounds."""
+        return Traffic.of(self.info, self.rounds)
+
+    @cached_property
+    def final(self) -> FinalMetrics:
+        """The last evaluation; a run that was killed has only noted it among the others."""
+        noted = self.info.metrics
+        if noted.central or noted.clients or not self.evaluations:
+            return noted
+        last = self.evaluations[-1]
+        return FinalMetrics(central=last.central, clients=last.clients)
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of all metrics, the main one first and the loss right after it."""
+        known = [
+            name
+            for record in self.evaluations
+            for name in (*record.central, *record.clients, *record.per_client)
+        ]
+        return ordered([*known, *self.final.central, *self.final.clients])
+
+    @property
+    def main_metric(self) -> str | None:
+        """The metric that the report is about; None if nothing was measured."""
+        return next(iter(self.metrics), None)
+
+    def per_client(self, metric: str) -> dict[str, float]:
+        """Return a metric's finite values at the last evaluation on clients."""
+        for record in reversed(self.evaluations):
+            if metric in record.per_client:
+                return {
+                    client: value
+                    for client, value in record.per_client[metric].items()
+                    if math.isfinite(value)
+                }
+        return {}
+
+
+def ordered(names: Sequence[str]) -> tuple[str, ...]:
+    """Return distinct metric names: the first that is no loss, the loss, then the others.
+
+    >>> ordered(["loss", "auc", "accuracy", "auc"])
+    ('auc', 'loss', 'accuracy')
+    """
+    distinct = dict.fromkeys(names)
+    others = [name for name in distinct if name != LOSS]
+    return (*others[:1], *([LOSS] if LOSS in distinct else []), *others[1:])
+
+
+def main_metric(metrics: FinalMetrics) -> str | None:
+    """Return the first metric that is no loss, else the loss; None if nothing was measured."""
+    return next(iter(ordered([*metrics.central, *metrics.clients])), None)
+
+
+def summary_of(metrics: FinalMetrics, metric: str) -> ClientSummary | None:
+    """Return how a metric is spread over clients at the end; None if it was not measured on them."""
+    return metrics.clients.get(metric)
+
+
+def is_private(info: RunInfo) -> bool:
+    """Tell whether the run claims a guarantee; what claims none is not private."""
+    claim = info.privacy.strip().lower()
+    return bool(claim) and not claim.startswith("not private")

@@ -1,0 +1,148 @@
+"""Events that the round's machines take, and effects that they return; all of them values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tacit.core.layout import Rows
+from tacit.core.rule import Partial
+from tacit.round.record import RoundRecord
+from tacit.training.executor import Failure, Trained
+
+Seconds = float
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a client receives for a round, next to the global vector.
+
+    Attributes:
+        job: The job's name.
+        round: The round's number.
+        deadline_s: When the round closes, or None.
+        partial_work: Whether part of the work is welcome when the deadline comes.
+    """
+
+    job: str
+    round: int
+    deadline_s: Seconds | None
+    partial_work: bool
+
+
+# --- events for the server ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The round may begin; these clients are available, by id and in a fixed order."""
+
+    available: Sequence[str]
+
+
+@dataclass(frozen=True)
+class UpdatesReceived:
+    """Updates of these clients arrived, folded into one partial sum.
+
+    ``partial_work`` names those that did only part of their steps.
+    """
+
+    clients: tuple[str, ...]
+    partial: Partial
+    partial_work: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClientFailed:
+    """A client said that it cannot answer, or what it sent was refused."""
+
+    client: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ClientsDropped:
+    """Clients vanished: they will not answer."""
+
+    clients: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClientsLate:
+    """Clients answered, or would have, after the round had closed."""
+
+    clients: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DeadlinePassed:
+    """The deadline is over."""
+
+
+ServerEvent = Opened | UpdatesReceived | ClientFailed | ClientsDropped | ClientsLate | DeadlinePassed
+
+# --- effects of the server ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SendAssignment:
+    """Send the assignment and the global vector to these clients (positions in ``Opened.available``)."""
+
+    positions: tuple[int, ...]
+    clients: tuple[str, ...]
+    assignment: Assignment
+
+
+@dataclass(frozen=True)
+class WakeAt:
+    """Call back with ``DeadlinePassed`` at this time."""
+
+    at: Seconds
+
+
+@dataclass(frozen=True)
+class RoundClosed:
+    """The round is over; ``partial`` is the cohort's sum if it commits, None if it is abandoned."""
+
+    record: RoundRecord
+    partial: Partial | None
+
+
+ServerEffect = SendAssignment | WakeAt | RoundClosed
+
+# --- the device's side -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AssignmentReceived:
+    """The server assigned a round to this device (or to this group of simulated ones)."""
+
+    assignment: Assignment
+    clients: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainingDone:
+    """Local training has ended."""
+
+    trained: Trained
+
+
+DeviceEvent = AssignmentReceived | TrainingDone
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train these clients."""
+
+    clients: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SendUpdates:
+    """Send these encoded rows, one per client; ``failures`` are reported by reason alone."""
+
+    clients: tuple[str, ...]
+    rows: Rows
+    failures: Mapping[str, Failure]
+
+
+DeviceEffect = Train | SendUpdates

@@ -1,0 +1,243 @@
+"""A run of rounds: a machine without I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from tacit.algorithms import ServerOptimizer
+from tacit.codec import Codec
+from tacit.core.bounds import Count, Natural
+from tacit.core.cohort import Cohort
+from tacit.core.errors import LocalProtocolError
+from tacit.core.layout import Layout, Vector
+from tacit.core.part import Settings
+from tacit.core.rule import Grid, Partial, Rule
+from tacit.core.stage import StageContext
+from tacit.round.messages import RoundClosed
+from tacit.round.policy import RoundPolicy
+from tacit.round.record import EvaluationRecord, RoundRecord
+from tacit.round.server import RoundServer
+from tacit.round.snapshot import Snapshot
+from tacit.round.stop import StopRule
+
+MOST_ABANDONED = 3
+"""A run fails after this many rounds in a row were abandoned."""
+
+
+class Evaluation(Settings, frozen=True):
+    """When and on whom the model is measured.
+
+    Attributes:
+        every: Measure after every so many committed rounds; the first and the last model always are.
+        clients: Measure on the held-out data of at most this many clients (the same ones every time);
+            0 measures on the central test set alone.
+    """
+
+    every: Count = 1
+    clients: Natural = 100
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run of rounds is made of; compiled from a job.
+
+    Attributes:
+        job: The job's name.
+        seed: Its seed.
+        rounds: How many rounds are to commit.
+        cohort: How cohorts are drawn.
+        policy: When a round closes and commits.
+        rule: How updates become one.
+        codec: How they travel.
+        grid: On which grid they are summed.
+        layout: Names and shapes of the model's vector.
+        optimizer: How the mean update moves the model.
+        stop: When to end before the last round.
+        evaluation: When and on whom the model is measured.
+    """
+
+    job: str
+    seed: int
+    rounds: int
+    cohort: Cohort
+    policy: RoundPolicy
+    rule: Rule
+    codec: Codec
+    grid: Grid
+    layout: Layout
+    optimizer: ServerOptimizer
+    stop: tuple[StopRule, ...]
+    evaluation: Evaluation
+
+
+# --- events and effects ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The model was measured."""
+
+    record: EvaluationRecord
+
+
+@dataclass(frozen=True)
+class StartRound:
+    """Drive this round to its end, from this vector, and come back with its ``RoundClosed``."""
+
+    server: RoundServer
+    vector: Vector
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure the model and come back with ``Evaluated``."""
+
+    round: int
+    vector: Vector
+
+
+@dataclass(frozen=True)
+class NoteRound:
+    """A round has closed: write its record down."""
+
+    record: RoundRecord
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The run is over.
+
+    Attributes:
+        outcome: ``"completed"`` or ``"failed"``.
+        reason: Why it ended.
+    """
+
+    outcome: Literal["completed", "failed"]
+    reason: str
+
+
+RunEffect = StartRound | Evaluate | NoteRound | Finish
+
+
+@dataclass
+class Run:
+    """Starts one round after the other, moves the model, and knows when to end.
+
+    The driver performs the effects in order; after each of its own events it may keep ``snapshot()``.
+
+    Args:
+        settings: What the run is made of.
+        state: Where to start: the initial model, or what a killed run left.
+    """
+
+    settings: RunSettings
+    state: Snapshot
+    finished: bool = False
+    _buffers: dict[str, Vector] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._buffers = dict(self.state.buffers)
+
+    def begin(self) -> tuple[RunEffect, ...]:
+        """Return the first effects; a resumed run goes on where it was."""
+        if self.state.history:
+            return self._next()
+        return (Evaluate(self.state.round, self.state.vector),)
+
+    def receive(self, event: RoundClosed | Evaluated) -> tuple[RunEffect, ...]:
+        """Take the result of an effect and return what is next.
+
+        Raises:
+            LocalProtocolError: The run is over.
+        """
+        if self.finished:
+            raise LocalProtocolError("T512", f"{type(event).__name__} is not legal: the run is over")
+        match event:
+            case RoundClosed():
+                return self._round_closed(event.record, event.partial)
+            case Evaluated():
+                history = (*self.state.history, msgspec.structs.replace(event.record, per_client={}))
+                self.state = replace(self.state, history=history)
+                return self._next()
+
+    def keep_buffers(self, buffers: Mapping[str, Vector]) -> None:
+        """Remember the buffers that clients keep for their next round (simulation only)."""
+        self._buffers.update(buffers)
+
+    def buffers_of(self, client: str) -> Vector | None:
+        """Return the buffers a client kept from its last round, if it did."""
+        return self._buffers.get(client)
+
+    def snapshot(self) -> Snapshot:
+        """Return the state as a value that later rounds do not change."""
+        return replace(self.state, buffers=dict(self._buffers)) if self._buffers else self.state
+
+    def _round_closed(self, record: RoundRecord, partial: Partial | None) -> tuple[RunEffect, ...]:
+        self.state = replace(self.state, round=record.round, now_s=record.closed_s)
+        if partial is None:
+            return (NoteRound(record), *self._abandoned(record))
+        moved, loss = self._move(record, partial)
+        record = msgspec.structs.replace(record, train_loss=loss)
+        if moved is None:
+            reason = f"the model is no longer finite after round {record.round}; lower the learning rates"
+            return (NoteRound(record), self._finish("failed", reason))
+        self.state = replace(moved, committed=self.state.committed + 1, abandoned_in_a_row=0)
+        if self._is_measured():
+            return (NoteRound(record), Evaluate(self.state.round, self.state.vector))
+        return (NoteRound(record), *self._next())
+
+    def _abandoned(self, record: RoundRecord) -> tuple[RunEffect, ...]:
+        in_a_row = self.state.abandoned_in_a_row + 1
+        self.state = replace(self.state, abandoned_in_a_row=in_a_row)
+        if in_a_row < MOST_ABANDONED:
+            return self._next()
+        causes = sorted(set(record.failed.values()))
+        because = f" ({', '.join(causes)})" if causes else ""
+        return (
+            self._finish("failed", f"{in_a_row} rounds in a row were abandoned: {record.reason}{because}"),
+        )
+
+    def _move(self, record: RoundRecord, partial: Partial) -> tuple[Snapshot | None, float | None]:
+        """Decode the cohort's sum and let the server optimizer move the model."""
+        settings, state = self.settings, self.state
+        codec, size = settings.codec, settings.layout.size
+        ctx = StageContext(
+            codec.spec, settings.seed, record.round, record.answered, np.zeros(0, dtype=np.int64)
+        )
+        total = codec.decode(settings.grid.to_float(partial.total), ctx)
+        mean = settings.rule.finish(total, codec.sent)
+        if mean is None:
+            return state, None
+        trained = settings.layout.slice("parameters")
+        vector = state.vector.copy()
+        vector[trained], optimizer = settings.optimizer.step(
+            state.vector[trained], mean[trained], state.optimizer
+        )
+        vector[trained.stop :] += mean[trained.stop : size]  # buffers follow their plain mean
+        loss = float(mean[codec.spec.slice("metrics")][0]) if "metrics" in codec.spec.names else None
+        finite = bool(np.isfinite(vector.max()) and np.isfinite(vector.min()))
+        return (replace(state, vector=vector, optimizer=optimizer) if finite else None), loss
+
+    def _is_measured(self) -> bool:
+        last = self.state.committed >= self.settings.rounds
+        return last or self.state.committed % self.settings.evaluation.every == 0
+
+    def _next(self) -> tuple[RunEffect, ...]:
+        state, settings = self.state, self.settings
+        for rule in settings.stop:
+            reason = rule.stop(state.history)
+            if reason is not None and state.history[-1].round == state.round:
+                return (self._finish("completed", reason),)
+        if state.committed >= settings.rounds:
+            return (self._finish("completed", f"all {settings.rounds} rounds are done"),)
+        server = RoundServer(
+            settings.job, state.round + 1, settings.seed, settings.cohort, settings.policy, settings.rule
+        )
+        return (StartRound(server, state.vector),)
+
+    def _finish(self, outcome: Literal["completed", "failed"], reason: str) -> Finish:
+        self.finished = True
+        return Finish(outcome, reason)

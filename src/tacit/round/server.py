@@ -1,0 +1,175 @@
+"""One round as the server sees it: a machine without I/O."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tacit.core.cohort import Cohort
+from tacit.core.errors import LocalProtocolError, RemoteProtocolError
+from tacit.core.randomness import generator
+from tacit.core.rule import Partial, Rule
+from tacit.round.messages import (
+    Assignment,
+    ClientFailed,
+    ClientsDropped,
+    ClientsLate,
+    DeadlinePassed,
+    Opened,
+    RoundClosed,
+    Seconds,
+    SendAssignment,
+    ServerEffect,
+    ServerEvent,
+    UpdatesReceived,
+    WakeAt,
+)
+from tacit.round.policy import RoundPolicy
+from tacit.round.record import RoundRecord
+
+Phase = Literal["new", "collecting", "committed", "abandoned"]
+
+
+@dataclass
+class RoundServer:
+    """Selects a cohort, collects its updates, and commits or abandons the round.
+
+    ::
+
+        new --Opened--> collecting --quorum reached at the close--> committed
+                            `-------quorum missed at the close----> abandoned
+
+    It closes when the wanted number of updates is in, when nobody is left who could answer, or when
+    the deadline has passed. What arrives later is noted and never folded.
+
+    Attributes:
+        job: The job's name.
+        number: The round's number, part of the address of every draw.
+        seed: The job's seed.
+        cohort: How the cohort is drawn.
+        policy: When to close, and whether it counts.
+        rule: How partial sums merge.
+        phase: Where the machine stands.
+    """
+
+    job: str
+    number: int
+    seed: int
+    cohort: Cohort
+    policy: RoundPolicy
+    rule: Rule
+    phase: Phase = "new"
+    _invited: tuple[str, ...] = ()
+    _waiting: set[str] = field(default_factory=set)
+    _answered: list[str] = field(default_factory=list)
+    _partial_work: list[str] = field(default_factory=list)
+    _failed: dict[str, str] = field(default_factory=dict)
+    _dropped: list[str] = field(default_factory=list)
+    _late: list[str] = field(default_factory=list)
+    _sum: Partial | None = None
+    _wanted: int = 0
+    _opened_s: Seconds = 0.0
+
+    @property
+    def missing(self) -> int:
+        """How many more updates the round can take before it closes."""
+        return self._wanted - len(self._answered) if self.phase == "collecting" else 0
+
+    def receive(self, event: ServerEvent, now: Seconds) -> tuple[ServerEffect, ...]:
+        """Take one event at a time and return what is to be done.
+
+        Raises:
+            LocalProtocolError: The event is not legal in this phase.
+            RemoteProtocolError: A client sent something illegal; the round goes on without it.
+        """
+        match event:
+            case Opened() if self.phase == "new":
+                return self._open(event, now)
+            case UpdatesReceived() if self.phase == "collecting":
+                return self._collect(event, now)
+            case ClientFailed() if self.phase == "collecting":
+                return self._gone(
+                    (event.client,), now, lambda: self._failed.update({event.client: event.reason})
+                )
+            case ClientsDropped() if self.phase == "collecting":
+                return self._gone(event.clients, now, lambda: self._dropped.extend(event.clients))
+            case ClientsLate() if self.phase == "collecting":
+                return self._gone(event.clients, now, lambda: self._late.extend(event.clients))
+            case DeadlinePassed() if self.phase == "collecting":
+                return self._close(now)
+            case UpdatesReceived() if self.phase in ("committed", "abandoned"):
+                raise RemoteProtocolError("T511", f"round {self.number} is closed: the update is late")
+        raise LocalProtocolError(
+            "T512", f"{type(event).__name__} is not legal while the round is {self.phase}"
+        )
+
+    def _open(self, event: Opened, now: Seconds) -> tuple[ServerEffect, ...]:
+        drawn = self.cohort.sample(len(event.available), generator(self.seed, self.number, "cohort")).tolist()
+        self._invited = tuple(event.available[position] for position in drawn)
+        self._waiting = set(self._invited)
+        self._wanted = self.cohort.wanted(len(drawn))
+        self._opened_s, self.phase = now, "collecting"
+        if not drawn:
+            return self._close(now)
+        deadline = None if self.policy.deadline_s is None else now + self.policy.deadline_s
+        assignment = Assignment(self.job, self.number, deadline, self.policy.partial_work)
+        wake = () if deadline is None else (WakeAt(deadline),)
+        return (SendAssignment(tuple(drawn), self._invited, assignment), *wake)
+
+    def _collect(self, event: UpdatesReceived, now: Seconds) -> tuple[ServerEffect, ...]:
+        if event.partial.clients != len(event.clients):
+            raise RemoteProtocolError(
+                "T513",
+                f"a partial sum of {event.partial.clients} updates claims {len(event.clients)} clients",
+            )
+        self._check_waiting(event.clients)
+        if len(event.clients) > self.missing:
+            raise RemoteProtocolError("T514", f"{len(event.clients)} updates where {self.missing} are wanted")
+        self._sum = event.partial if self._sum is None else self.rule.merge(self._sum, event.partial)
+        self._waiting.difference_update(event.clients)
+        self._answered.extend(event.clients)
+        self._partial_work.extend(event.partial_work)
+        return self._close(now) if not self.missing or not self._waiting else ()
+
+    def _gone(
+        self, clients: tuple[str, ...], now: Seconds, note: Callable[[], None]
+    ) -> tuple[ServerEffect, ...]:
+        self._check_waiting(clients)
+        self._waiting.difference_update(clients)
+        note()
+        return self._close(now) if not self._waiting else ()
+
+    def _check_waiting(self, clients: tuple[str, ...]) -> None:
+        if len(set(clients)) != len(clients) or not self._waiting.issuperset(clients):
+            stranger = next((c for c in clients if c not in self._waiting), clients[0])
+            raise RemoteProtocolError(
+                "T515", "the client was not invited or has answered already", where=f"client {stranger!r}"
+            )
+
+    def _close(self, now: Seconds) -> tuple[ServerEffect, ...]:
+        least = self.policy.least(self._wanted)
+        committed = len(self._answered) >= least
+        self.phase = "committed" if committed else "abandoned"
+        # Who is still awaited at the close has vanished or is late; nobody can tell which.
+        self._late.extend(client for client in self._invited if client in self._waiting)
+        reason = "" if committed else self._why(least)
+        return (RoundClosed(self._record(reason, now), self._sum if committed else None),)
+
+    def _why(self, least: int) -> str:
+        if not self._invited:
+            return "nobody was invited"
+        return f"{len(self._answered)} of at least {least} clients answered"
+
+    def _record(self, reason: str, now: Seconds) -> RoundRecord:
+        return RoundRecord(
+            round=self.number,
+            outcome="abandoned" if reason else "committed",
+            reason=reason,
+            invited=self._invited,
+            answered=tuple(sorted(self._answered)),
+            partial=tuple(sorted(self._partial_work)),
+            failed=dict(sorted(self._failed.items())),
+            dropped=tuple(sorted(self._dropped)),
+            late=tuple(sorted(self._late)),
+            opened_s=self._opened_s,
+            closed_s=now,
+        )

@@ -1,0 +1,150 @@
+"""What one process of a simulation does: train groups of clients, and measure the model on some."""
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from tacit.core.examples import Examples
+from tacit.core.layout import Vector
+from tacit.core.rule import IntegerTotal
+from tacit.data import Population
+from tacit.job import Plan, model_seed
+from tacit.round.device import RoundDevice
+from tacit.round.messages import Assignment, AssignmentReceived, SendUpdates, Train, TrainingDone
+from tacit.training.evaluate import Evaluator
+from tacit.training.executor import ClientWork, Failure, Trained
+from tacit.training.flat import FlatModel, build
+from tacit.training.torch_executor import TorchExecutor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One client's part in a round.
+
+    Attributes:
+        position: Its position in the population.
+        max_steps: Steps after which its time is up, or None.
+        buffers: Buffers it kept from its last round, where they stay local.
+    """
+
+    position: int
+    max_steps: int | None = None
+    buffers: Vector | None = None
+
+
+@dataclass
+class Done:
+    """What became of some calls; their updates are in the sum already.
+
+    Attributes:
+        clients: Clients whose updates are in the sum.
+        failures: The others, with the reason.
+        buffers: What clients keep for their next round.
+    """
+
+    clients: list[str] = field(default_factory=list)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    buffers: dict[str, Vector] = field(default_factory=dict)
+
+    def add(self, other: "Done") -> None:
+        """Take over what another process has done."""
+        self.clients += other.clients
+        self.failures |= other.failures
+        self.buffers |= other.buffers
+
+
+class Engine:
+    """Trains and measures in this process, in one thread.
+
+    Args:
+        plan: The job and what follows from it.
+        population: All clients.
+        model: The job's model, or None to build it.
+    """
+
+    def __init__(self, plan: Plan, population: Population, model: FlatModel | None = None) -> None:
+        job = plan.job
+        self._plan, self._population = plan, population
+        self.model = model or build(job.task, model_seed(job))
+        algorithm = job.algorithm
+        self._executor = TorchExecutor(job.task, self.model, algorithm.local, algorithm.terms(), job.seed)
+        self._device = RoundDevice(plan.codec, job.seed)
+        self._evaluator = Evaluator(job.task, self.model)
+
+    def train(
+        self, assignment: Assignment, vector: Vector, calls: Sequence[Call], total: IntegerTotal
+    ) -> Done:
+        """Train some clients from ``vector`` and add their encoded updates to ``total``, in place."""
+        done = Done()
+        for start in range(0, len(calls), self._plan.group):
+            done.add(self._train_group(assignment, vector, calls[start : start + self._plan.group], total))
+        return done
+
+    def _train_group(
+        self, assignment: Assignment, vector: Vector, calls: Sequence[Call], total: IntegerTotal
+    ) -> Done:
+        failures: dict[str, Failure] = {}
+        group = list(self._load(assignment, calls, failures))
+        (train,) = self._device.receive(AssignmentReceived(assignment, tuple(work.client for work in group)))
+        assert isinstance(train, Train)
+        trained = self._executor.train(vector, group) if group else self._nobody()
+        (sent,) = self._device.receive(TrainingDone(trained))
+        assert isinstance(sent, SendUpdates)
+        self._plan.grid.add_rows(sent.rows, total)
+        return Done(list(sent.clients), {**failures, **sent.failures}, dict(trained.buffers))
+
+    def _nobody(self) -> Trained:
+        return Trained((), np.empty((0, self._executor.spec.size), dtype=np.float32), ())
+
+    def _load(
+        self, assignment: Assignment, calls: Sequence[Call], failures: dict[str, Failure]
+    ) -> Iterator[ClientWork]:
+        """Yield the work of each client whose data can be loaded; note the others as failed."""
+        for call in calls:
+            client = self._population.ids[call.position]
+            examples = _attempt(client, partial(self._population.train, call.position), failures)
+            if examples is not None:
+                yield ClientWork(client, examples, assignment.round, call.max_steps, call.buffers)
+
+    def measure(self, vector: Vector, examples: Examples) -> dict[str, float]:
+        """Measure the model on examples."""
+        self._evaluator.load(vector)
+        return self._evaluator.measure(examples)
+
+    def measure_clients(
+        self, vector: Vector, calls: Sequence[Call]
+    ) -> tuple[dict[str, dict[str, float]], dict[str, Failure]]:
+        """Measure the model on the held-out data of some clients, each by itself.
+
+        A client that raises is left out, with the reason.
+        """
+        failures: dict[str, Failure] = {}
+        found: dict[str, dict[str, float]] = {}
+        for call in calls:
+            client = self._population.ids[call.position]
+            values = _attempt(client, partial(self._measure_client, vector, call), failures)
+            if values:
+                found[client] = values
+        return found, failures
+
+    def _measure_client(self, vector: Vector, call: Call) -> dict[str, float]:
+        examples = self._population.holdout(call.position)
+        if examples is None or not len(examples):
+            return {}
+        self._evaluator.load(vector, call.buffers)
+        return self._evaluator.measure(examples)
+
+
+def _attempt(client: str, action: Callable[[], T], failures: dict[str, Failure]) -> T | None:
+    """Return what the action returns, or note why the client failed."""
+    try:
+        return action()
+    except Exception as error:  # noqa: BLE001 - a client's own data code may raise anything, and fails alone
+        failures[client] = Failure(f"raised {type(error).__name__}", traceback.format_exc())
+        return None

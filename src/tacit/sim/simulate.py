@@ -1,0 +1,385 @@
+"""The first driver: a whole federated run in simulation."""
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from tacit.core.errors import ConfigError, RunError, StoreError
+from tacit.core.events import NonPrivateEvent
+from tacit.core.metrics import higher_is_better, summarise
+from tacit.core.part import encode
+from tacit.core.randomness import generator
+from tacit.data import Population, Split
+from tacit.job import SCHEMA_VERSION, Job, Plan, PopulationLike, digest, make_plan, model_seed
+from tacit.round import EvaluationRecord, Run, Snapshot
+from tacit.round.messages import RoundClosed
+from tacit.round.run import Evaluate, Evaluated, Finish, NoteRound, RunEffect, StartRound
+from tacit.round.world import VirtualWorld
+from tacit.sim.engine import Call, Engine
+from tacit.sim.interrupt import Interrupted, Interruption, interruption
+from tacit.sim.machine import machine, versions
+from tacit.sim.observer import Observer, Silent
+from tacit.sim.pool import InProcess, Trainers, Workers
+from tacit.sim.populations import holding, open_population
+from tacit.sim.result import Result
+from tacit.sim.timeline import Timeline
+from tacit.store import CheckpointWriter, FinalMetrics, RunFolder, RunInfo, load_snapshot, save_snapshot
+from tacit.training.executor import Failure
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a job came from, for the record.
+
+    Attributes:
+        path: The job file.
+        sha256: Digest of its text.
+        overrides: What ``--set`` changed.
+    """
+
+    path: str
+    sha256: str
+    overrides: tuple[str, ...] = ()
+
+
+def run(
+    job: Job,
+    population: PopulationLike,
+    *,
+    folder: Path | str | None = None,
+    workers: int = 1,
+    resume: bool = False,
+    data: Path | str | None = None,
+    observer: Observer | None = None,
+    source: Source | None = None,
+) -> Result:
+    """Simulate a job to its end and return what it gave.
+
+    Args:
+        job: The job.
+        population: A source's ``.split(...)``, a ``Population``, a mapping of client id to ``(x, y)``, or a
+            function that returns one of them.
+        folder: The run folder; by default ``runs/NAME-DATE-TIME``.
+        workers: Processes that train. With 1 this process does it itself. The model does not depend on it.
+        resume: Go on with the unfinished run in ``folder``; ends with the same model, bit for bit.
+        data: Where data files lie; by default ``TACIT_DATA`` or the user's cache.
+        observer: Is told how the run is going.
+        source: Where the job came from, for the record.
+
+    Raises:
+        ConfigError: The job, or the way it is run, is wrong; nothing was started.
+        DataError: The data is missing or does not fit.
+        RunError: The run failed; its folder says why.
+        StoreError: The folder cannot be used.
+    """
+    from tacit.training.threads import one_thread
+
+    if workers < 1:
+        raise ConfigError("T103", f"workers must be at least 1, not {workers}", where="workers")
+    if resume and folder is None:
+        raise ConfigError(
+            "T131", "resume needs the run folder", where="resume", fix="Name the folder to go on with."
+        )
+    with ExitStack() as stack:
+        stack.enter_context(one_thread())
+        stop = stack.enter_context(interruption())
+        pool = stack.enter_context(Workers(workers)) if workers > 1 else None
+        opened = open_population(population, None if data is None else Path(data))
+        model_engine, plan, opened = _prepare(job, opened, pool)
+        place = Path(folder) if folder is not None else default_folder(job.name)
+        settings = _resolved(job, population)
+        with _opened_folder(place, plan, model_engine, settings, resume, source, workers) as (
+            run_folder,
+            state,
+            info,
+        ):
+            trainers: Trainers = pool if pool is not None else InProcess(plan, model_engine)
+            driver = _Driver(
+                plan, opened, model_engine, trainers, run_folder, state, info, stop, observer or Silent()
+            )
+            driver.drive()
+    result = Result(place, job)
+    if result.outcome == "failed":
+        raise RunError(
+            "T304", result.info.reason, where=str(place), fix="The report in the run folder says more."
+        )
+    return result
+
+
+def default_folder(name: str) -> Path:
+    """Return a folder for a new run of that name: ``runs/NAME-DATE-TIME``, numbered if it exists."""
+    stem = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    candidates = (Path("runs") / (stem if not number else f"{stem}-{number}") for number in range(1000))
+    return next(path for path in candidates if not path.exists())
+
+
+def _prepare(job: Job, population: Population, pool: Workers | None) -> tuple[Engine, Plan, Population]:
+    """Build the model, plan the job, and hand both to the workers."""
+    from tacit.training.flat import build
+
+    model = build(job.task, model_seed(job))
+    plan = make_plan(job, model.layout, population.sizes)
+    if pool is not None:
+        population = pool.set_up(plan, population)
+    return Engine(plan, population, model), plan, population
+
+
+def _resolved(job: Job, population: PopulationLike) -> dict[str, Any]:
+    """Return the settings as ``job.toml`` holds them."""
+    tree: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **encode(job)}
+    if callable(population) and not isinstance(population, Population | Split):
+        made = population()
+        population = made if isinstance(made, Split) else population
+    if isinstance(population, Split):
+        tree["population"] = encode(population)
+    return tree
+
+
+@contextmanager
+def _opened_folder(
+    place: Path,
+    plan: Plan,
+    engine: Engine,
+    settings: dict[str, Any],
+    resume: bool,
+    source: Source | None,
+    workers: int,
+) -> Iterator[tuple[RunFolder, Snapshot, RunInfo]]:
+    """Make the run folder, or reopen that of an unfinished run."""
+    if resume:
+        folder, state, info = _reopened(place, settings)
+    else:
+        folder, state = RunFolder.create(place), Snapshot(0, 0, 0, 0.0, engine.model.vector())
+        info = _first_info(plan, settings, source)
+    info = msgspec.structs.replace(info, outcome="running", reason="", ended=None, workers=workers)
+    try:
+        if not resume:
+            save_snapshot(folder.checkpoint, state)
+            folder.write_job(settings)
+        folder.write_info(info)
+        yield folder, state, info
+    finally:
+        folder.close()
+
+
+def _reopened(place: Path, settings: dict[str, Any]) -> tuple[RunFolder, Snapshot, RunInfo]:
+    before = RunFolder.existing(place)
+    info = before.info()
+    if info.outcome == "completed":
+        raise StoreError(
+            "T407",
+            "the run is complete: there is nothing to resume",
+            where=str(place),
+            fix="Start a new one.",
+        )
+    _check_same(before.job(), settings, place)
+    state = load_snapshot(before.checkpoint)
+    folder = RunFolder.reopen(place, after_round=state.round if state.history else -1)
+    return folder, state, msgspec.structs.replace(info, resumed=info.resumed + 1)
+
+
+def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: Path) -> None:
+    different = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    if different:
+        raise ConfigError(
+            "T132",
+            f"the job has changed since the run began: {', '.join(different)}",
+            where=str(place),
+            fix="Resume with the settings it began with, or start a new run.",
+        )
+
+
+def _first_info(plan: Plan, settings: dict[str, Any], source: Source | None) -> RunInfo:
+    return RunInfo(
+        name=plan.job.name,
+        outcome="running",
+        started=_now(),
+        bytes_up_per_client=plan.bytes_up_per_client,
+        bytes_down_per_client=plan.bytes_down_per_client,
+        parameters=plan.parameters,
+        privacy=plan.privacy,
+        seed=plan.job.seed,
+        versions=versions(),
+        machine=machine(),
+        job_sha256=digest(settings),
+        source=None if source is None else source.path,
+        source_sha256=None if source is None else source.sha256,
+        overrides=() if source is None else source.overrides,
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass
+class _Driver:
+    """Performs the effects of the run machine: the only place that knows processes, clocks and files."""
+
+    plan: Plan
+    population: Population
+    engine: Engine
+    trainers: Trainers
+    folder: RunFolder
+    state: Snapshot
+    info: RunInfo
+    stop: Interruption
+    observer: Observer
+    _shown: set[str] = field(default_factory=set)
+
+    def drive(self) -> None:
+        """Drive the run to its end; whatever that is, the folder says it."""
+        self._began = time.monotonic()
+        self._run = Run(self.plan.run_settings(), self.state)
+        world = VirtualWorld(self.plan.job.world, self.plan.sizes, self.plan.job.seed)
+        self._timeline = Timeline(
+            self.plan, self.population, world, self.trainers, self._run, self.stop.check
+        )
+        self._measured = self._measured_clients()
+        self._round_seconds: list[float] = [r.seconds for r in self.folder.rounds() if r.seconds is not None]
+        self._last = EvaluationRecord(round=0)
+        self.observer.started(self.plan, str(self.folder.path), self.state.committed)
+        try:
+            finish = self._perform_all()
+        except (Interrupted, KeyboardInterrupt):
+            self._end("interrupted", "somebody asked it to stop")
+        except BaseException as error:
+            self._try_to_end(error)
+            raise
+        else:
+            self._end(finish.outcome, finish.reason)
+
+    def _perform_all(self) -> Finish:
+        with CheckpointWriter(self.folder.checkpoint) as writer:
+            pending: list[RunEffect] = list(self._run.begin())
+            while True:
+                effect = pending.pop(0)
+                if isinstance(effect, Finish):
+                    return effect
+                pending += self._perform(effect)
+                if not pending or isinstance(pending[0], StartRound | Finish):
+                    writer.offer(self._run.snapshot())
+
+    def _perform(self, effect: RunEffect) -> tuple[RunEffect, ...]:
+        self.stop.check()
+        match effect:
+            case StartRound():
+                return self._run.receive(self._play(effect))
+            case Evaluate():
+                return self._run.receive(Evaluated(self._evaluate(effect)))
+            case NoteRound():
+                self.folder.note_round(effect.record, NonPrivateEvent())
+                self.observer.round_closed(effect.record)
+        return ()
+
+    def _play(self, start: StartRound) -> RoundClosed:
+        began = time.monotonic()
+        closed = self._timeline.play(start.server, start.vector)
+        seconds = time.monotonic() - began
+        self._show(self._timeline.failures)
+        if closed.partial is not None:
+            self._round_seconds.append(seconds)
+        return RoundClosed(msgspec.structs.replace(closed.record, seconds=seconds), closed.partial)
+
+    def _show(self, failures: Mapping[str, Failure]) -> None:
+        """Tell of each kind of failure once: a hundred equal tracebacks help nobody."""
+        for client, failure in failures.items():
+            if failure.traceback and failure.reason not in self._shown:
+                self._shown.add(failure.reason)
+                self.observer.client_failed(client, failure)
+
+    def _measured_clients(self) -> list[int]:
+        """Return the clients on whose held-out data the model is measured, always the same ones."""
+        wanted = self.plan.job.evaluation.clients
+        if not wanted or not self.population.has_holdout:
+            return []
+        everybody = len(self.population)
+        drawn = generator(self.plan.job.seed, "evaluation").choice(
+            everybody, min(wanted, everybody), replace=False, shuffle=False
+        )
+        return sorted(drawn.tolist())
+
+    def _evaluate(self, effect: Evaluate) -> EvaluationRecord:
+        # Where buffers stay with the clients there is no one model that could be measured centrally.
+        test = self.population.test if self.engine.model.local is None else None
+        central = self.engine.measure(effect.vector, test) if test is not None else {}
+        ids = self.population.ids
+        calls = [Call(position, None, self._run.buffers_of(ids[position])) for position in self._measured]
+        found, failures = (
+            self.trainers.measure_clients(effect.vector, calls, self.stop.check) if calls else ({}, {})
+        )
+        self._show(failures)
+        self._last = _evaluation(effect.round, central, found)
+        self.folder.note_evaluation(self._last)
+        self.observer.evaluated(self._last)
+        return self._last
+
+    def _try_to_end(self, error: BaseException) -> None:
+        """Note a failure; a disk that is full must not hide the error under way."""
+        try:
+            self._end("failed", f"{type(error).__name__}: {error}")
+        except StoreError:
+            return
+
+    def _end(self, outcome: Literal["completed", "failed", "interrupted"], reason: str) -> None:
+        state = self._run.state
+        if outcome == "interrupted":
+            save_snapshot(self.folder.checkpoint, self._run.snapshot())
+        last = state.history[-1] if state.history else EvaluationRecord(round=0)
+        digest_of_model = self._write_model(state) if outcome == "completed" else None
+        self.info = msgspec.structs.replace(
+            self.info,
+            outcome=outcome,
+            reason=reason,
+            ended=_now(),
+            seconds=self.info.seconds + time.monotonic() - self._began,
+            rounds=state.committed,
+            attempts=state.round,
+            seconds_per_round=statistics.median(self._round_seconds) if self._round_seconds else None,
+            metrics=FinalMetrics(central=last.central, clients=last.clients),
+            model_sha256=digest_of_model,
+            population=holding(self.population),
+        )
+        self.folder.write_info(self.info)
+        self._write_report()
+        self.observer.finished(self.info)
+
+    def _write_report(self) -> None:
+        from tacit.report import write_report  # late: it draws, and drawing takes a second to import
+
+        write_report(self.folder)
+
+    def _write_model(self, state: Snapshot) -> str:
+        self.engine.model.load_vector(state.vector)
+        return self.folder.write_model(self.engine.model.state())
+
+
+def _evaluation(
+    round_number: int, central: Mapping[str, float], found: Mapping[str, Mapping[str, float]]
+) -> EvaluationRecord:
+    """Arrange what was measured by metric; what is not finite was not measured."""
+    names = list(dict.fromkeys(name for values in found.values() for name in values))
+    per_client = {
+        name: {
+            client: values[name] for client, values in found.items() if np.isfinite(values.get(name, np.nan))
+        }
+        for name in names
+    }
+    summaries = {
+        name: summarise(values, higher_is_better=higher_is_better(name))
+        for name, values in per_client.items()
+    }
+    return EvaluationRecord(
+        round=round_number,
+        central={name: value for name, value in central.items() if np.isfinite(value)},
+        clients={name: summary for name, summary in summaries.items() if summary is not None},
+        per_client={name: values for name, values in per_client.items() if values},
+    )

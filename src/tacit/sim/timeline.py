@@ -1,0 +1,142 @@
+"""One round in virtual time: who answers when, and whom it pays to train."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tacit.core.layout import Vector
+from tacit.data import Population
+from tacit.job import Plan
+from tacit.round import Run
+from tacit.round.messages import (
+    Assignment,
+    ClientFailed,
+    ClientsDropped,
+    ClientsLate,
+    DeadlinePassed,
+    Opened,
+    RoundClosed,
+    SendAssignment,
+    ServerEvent,
+    UpdatesReceived,
+)
+from tacit.round.server import RoundServer
+from tacit.round.world import VirtualWorld
+from tacit.sim.engine import Call
+from tacit.sim.pool import Check, Trainers
+from tacit.training.executor import Failure
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    """One client that will answer: its place, when, and how much of its work it will have done."""
+
+    client: str
+    call: Call
+    at_s: float
+
+
+class Timeline:
+    """Drives one round's machine with what the virtual world lets happen.
+
+    Only clients whose updates can still count are trained: as many as the machine still wants, in the
+    order of their arrival; where some fail, the next ones after them. Who is trained follows from the
+    job and the data, never from real time or from the number of workers.
+
+    Args:
+        plan: The job and what follows from it.
+        population: All clients.
+        world: What happens to them.
+        trainers: Who trains.
+        run: The run, which keeps clients' local buffers.
+        check: Called between groups; raises to interrupt.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        population: Population,
+        world: VirtualWorld,
+        trainers: Trainers,
+        run: Run,
+        check: Check,
+    ) -> None:
+        self._plan, self._population, self._world = plan, population, world
+        self._trainers, self._run, self._check = trainers, run, check
+        self.failures: dict[str, Failure] = {}
+
+    def play(self, server: RoundServer, vector: Vector) -> RoundClosed:
+        """Drive the round to its end."""
+        self._server, self.failures = server, {}
+        self._closed: RoundClosed | None = None
+        now = self._run.state.now_s
+        for effect in server.receive(Opened(self._population.ids), now):
+            match effect:
+                case SendAssignment():
+                    self._collect(effect, vector, now)
+                case RoundClosed():
+                    return effect
+        assert self._closed is not None
+        return self._closed
+
+    def _collect(self, sent: SendAssignment, vector: Vector, opened: float) -> None:
+        queue, late, dropped = self._arrivals(sent, opened)
+        last = opened
+        if dropped:
+            self._tell(ClientsDropped(dropped), opened)
+        while queue and self._closed is None:
+            wave, queue = queue[: self._server.missing], queue[self._server.missing :]
+            last = wave[-1].at_s
+            self._train(sent.assignment, wave, vector, last)
+        if self._closed is None and late and sent.assignment.deadline_s is not None:
+            last = sent.assignment.deadline_s
+            self._tell(DeadlinePassed(), last)
+        if self._closed is None and late:
+            self._tell(ClientsLate(late), last)
+
+    def _arrivals(
+        self, sent: SendAssignment, opened: float
+    ) -> tuple[list[_Arrival], tuple[str, ...], tuple[str, ...]]:
+        """Return who answers in time (in order of arrival), who does not, and who vanishes."""
+        drawn = self._world.arrivals(sent.assignment.round, np.array(sent.positions, dtype=np.int64))
+        deadline = sent.assignment.deadline_s
+        queue, late, dropped = [], [], []
+        for position, client, seconds, gone in zip(
+            sent.positions, sent.clients, drawn.seconds.tolist(), drawn.dropped.tolist(), strict=True
+        ):
+            at = opened + seconds
+            if gone:
+                dropped.append(client)
+            elif deadline is None or at <= deadline:
+                queue.append(_Arrival(client, Call(position, None, self._run.buffers_of(client)), at))
+            elif steps := self._steps_until(sent.assignment, position, (deadline - opened) / seconds):
+                queue.append(_Arrival(client, Call(position, steps, self._run.buffers_of(client)), deadline))
+            else:
+                late.append(client)
+        queue.sort(key=lambda arrival: arrival.at_s)  # stable: ties stay in the cohort's order
+        return queue, tuple(late), tuple(dropped)
+
+    def _steps_until(self, assignment: Assignment, position: int, share: float) -> int:
+        """Return how many steps a straggler will have done at the deadline, 0 if that is of no use."""
+        size = int(self._plan.sizes[position])
+        if not assignment.partial_work or not size:
+            return 0
+        return int(self._plan.job.algorithm.local.total_steps(size) * share)
+
+    def _train(self, assignment: Assignment, wave: list[_Arrival], vector: Vector, now: float) -> None:
+        calls = [arrival.call for arrival in wave]
+        done, partial = self._trainers.train(assignment, vector, calls, self._check)
+        self._run.keep_buffers(done.buffers)
+        self.failures |= done.failures
+        if done.clients:
+            trained = set(done.clients)
+            part = tuple(a.client for a in wave if a.call.max_steps is not None and a.client in trained)
+            self._tell(UpdatesReceived(tuple(done.clients), partial, part), now)
+        for client, failure in done.failures.items():
+            if self._closed is None:
+                self._tell(ClientFailed(client, failure.reason), now)
+
+    def _tell(self, event: ServerEvent, now: float) -> None:
+        for effect in self._server.receive(event, now):
+            if isinstance(effect, RoundClosed):
+                self._closed = effect

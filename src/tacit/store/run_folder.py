@@ -1,0 +1,213 @@
+"""The run folder: fixed names, one writer, readable at any moment."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import tomli_w
+from safetensors.numpy import save
+
+from tacit.core.errors import ConfigError, StoreError
+from tacit.core.part import Settings, decode, encode
+from tacit.round import EvaluationRecord, RoundRecord
+from tacit.store.files import storing, write_whole
+from tacit.store.run_info import RunInfo
+
+R = TypeVar("R", bound=Settings)
+
+JOB, INFO, MODEL, REPORT = "job.toml", "run.json", "model.safetensors", "report.html"
+ROUNDS, METRICS, PRIVACY = "rounds.jsonl", "metrics.jsonl", "privacy.jsonl"
+CHECKPOINT = "checkpoint"
+
+
+class RunFolder:
+    """Reads a run folder; writes to it between ``create`` or ``reopen`` and ``close``.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._lock: BinaryIO | None = None
+        self._lines: dict[str, BinaryIO] = {}
+
+    # --- opening and closing --------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, path: Path | str) -> "RunFolder":
+        """Make the folder and take its lock.
+
+        Raises:
+            StoreError: It holds a run already, is in use, or cannot be written to.
+        """
+        folder = cls(path)
+        with storing(folder.path):
+            folder.path.mkdir(parents=True, exist_ok=True)
+        folder._take_lock()
+        if any(folder.path.joinpath(name).exists() for name in (JOB, INFO, ROUNDS)):
+            folder.close()
+            fix = "Choose another folder, or add --resume to go on with that run."
+            raise StoreError("T403", "the folder holds a run already", where=str(folder.path), fix=fix)
+        with storing(folder.path):
+            folder.path.joinpath(CHECKPOINT).mkdir(exist_ok=True)
+        return folder
+
+    @classmethod
+    def reopen(cls, path: Path | str, *, after_round: int) -> "RunFolder":
+        """Take the lock of an unfinished run and forget everything later than its checkpoint.
+
+        Raises:
+            StoreError: There is no run, or it is in use.
+        """
+        folder = cls.existing(path)
+        folder._take_lock()  # noqa: SLF001 - our own
+        for name in (ROUNDS, METRICS, PRIVACY):
+            kept = [line for line in folder.lines(name) if line["round"] <= after_round]
+            write_whole(folder.path / name, b"".join(msgspec.json.encode(line) + b"\n" for line in kept))
+        return folder
+
+    @classmethod
+    def existing(cls, path: Path | str) -> "RunFolder":
+        """Return the folder of a run that was started, for reading.
+
+        Raises:
+            StoreError: There is no run in it.
+        """
+        folder = cls(path)
+        if not folder.path.joinpath(INFO).is_file():
+            raise StoreError(
+                "T404", "there is no run in this folder", where=str(folder.path), fix="Name a run folder."
+            )
+        return folder
+
+    def close(self) -> None:
+        """Close the files and let the lock go."""
+        for file in self._lines.values():
+            file.close()
+        self._lines.clear()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _take_lock(self) -> None:
+        path = self.path / ".lock"
+        with storing(path):
+            lock = path.open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            fix = "Wait for it to end, or choose another folder."
+            raise StoreError(
+                "T405", "another run is writing to this folder", where=str(self.path), fix=fix
+            ) from None
+        self._lock = lock
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def write_job(self, job: Mapping[str, Any]) -> None:
+        """Write the resolved settings."""
+        write_whole(self.path / JOB, tomli_w.dumps(job).encode())
+
+    def write_info(self, info: RunInfo) -> None:
+        """Replace ``run.json``."""
+        write_whole(
+            self.path / INFO, msgspec.json.format(msgspec.json.encode(encode(info)), indent=2) + b"\n"
+        )
+
+    def note_round(self, record: RoundRecord, event: Settings) -> None:
+        """Append a round's record, and the privacy event it spent."""
+        self._append(ROUNDS, msgspec.json.encode(record))
+        self._append(PRIVACY, msgspec.json.encode({"round": record.round, "event": event}))
+
+    def note_evaluation(self, record: EvaluationRecord) -> None:
+        """Append an evaluation."""
+        self._append(METRICS, msgspec.json.encode(record))
+
+    def sync(self) -> None:
+        """Make what was appended durable."""
+        for name, file in self._lines.items():
+            with storing(self.path / name):
+                os.fsync(file.fileno())
+
+    def write_model(self, tensors: Mapping[str, npt.NDArray[Any]]) -> str:
+        """Write the final model and return the SHA-256 of the file."""
+        content = save(
+            {name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata={"format": "pt"}
+        )
+        write_whole(self.path / MODEL, content)
+        return hashlib.sha256(content).hexdigest()
+
+    def write_report(self, html: str) -> Path:
+        """Write the report and return its path."""
+        write_whole(self.path / REPORT, html.encode())
+        return self.path / REPORT
+
+    def _append(self, name: str, line: bytes) -> None:
+        with storing(self.path / name):
+            if name not in self._lines:
+                self._lines[name] = (self.path / name).open("ab", buffering=0)
+            written = self._lines[name].write(line + b"\n")
+            if written != len(line) + 1:  # a disk that fills up takes part of a line
+                raise OSError(28, "No space left on device")
+
+    # --- reading --------------------------------------------------------------------------------
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the newest snapshot."""
+        return self.path / CHECKPOINT / "snapshot.safetensors"
+
+    @property
+    def model(self) -> Path:
+        """The file of the final model."""
+        return self.path / MODEL
+
+    def info(self) -> RunInfo:
+        """Read ``run.json``.
+
+        Raises:
+            StoreError: It is missing or damaged.
+        """
+        path = self.path / INFO
+        try:
+            return decode(RunInfo, msgspec.json.decode(path.read_bytes()))
+        except (OSError, msgspec.DecodeError, ConfigError) as error:
+            raise StoreError(
+                "T406", f"cannot read the run: {error}", where=str(path), fix="Name a run folder."
+            ) from None
+
+    def job(self) -> dict[str, Any]:
+        """Read the resolved settings as plain data."""
+        import tomllib
+
+        with storing(self.path / JOB):
+            return tomllib.loads((self.path / JOB).read_text())
+
+    def rounds(self) -> list[RoundRecord]:
+        """Read the records of all rounds so far."""
+        return [decode(RoundRecord, line) for line in self.lines(ROUNDS)]
+
+    def evaluations(self) -> list[EvaluationRecord]:
+        """Read all evaluations so far."""
+        return [decode(EvaluationRecord, line) for line in self.lines(METRICS)]
+
+    def lines(self, name: str) -> Iterator[dict[str, Any]]:
+        """Yield the lines of a ``.jsonl`` file as plain data; one that a crash has torn ends it."""
+        path = self.path / name
+        if not path.exists():
+            return
+        for line in path.read_bytes().split(b"\n"):
+            if not line:
+                continue
+            try:
+                yield msgspec.json.decode(line)
+            except msgspec.DecodeError:
+                return

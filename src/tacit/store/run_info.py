@@ -1,0 +1,98 @@
+"""``run.json``: what a run was and what became of it."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from tacit.core.metrics import ClientSummary
+from tacit.core.part import Settings
+
+Outcome = Literal["running", "completed", "failed", "interrupted"]
+
+
+class Holding(Settings, frozen=True):
+    """Who holds what: label counts, or quantiles of the target, of some clients.
+
+    Attributes:
+        clients: Clients in the whole population.
+        examples: Training examples in the whole population.
+        ids: The clients described.
+        sizes: Their training examples.
+        kind: ``"labels"`` or ``"quantiles"``.
+        labels: Names of the columns.
+        counts: One row per described client.
+    """
+
+    clients: int
+    examples: int
+    ids: tuple[str, ...]
+    sizes: tuple[int, ...]
+    kind: Literal["labels", "quantiles"]
+    labels: tuple[str, ...]
+    counts: tuple[tuple[float | None, ...], ...]
+
+
+class FinalMetrics(Settings, frozen=True):
+    """The last evaluation: on the central test set, and how it is spread over clients."""
+
+    central: Mapping[str, float] = {}
+    clients: Mapping[str, ClientSummary] = {}
+
+
+class RunInfo(Settings, frozen=True):
+    """What a run was and what became of it.
+
+    Attributes:
+        name: The job's name.
+        outcome: ``"running"`` until it ended.
+        reason: Why it ended.
+        started: Date and time, ISO 8601, UTC.
+        ended: Likewise, or None.
+        seconds: Real time it took, pauses between resumes left out.
+        rounds: How many rounds committed.
+        attempts: How many rounds were started, abandoned ones included.
+        seconds_per_round: Median real time of a committed round.
+        metrics: The last evaluation.
+        bytes_up_per_client: Bytes one client sends in a round.
+        bytes_down_per_client: Bytes one client receives in a round.
+        parameters: Number of trainable parameters.
+        model_sha256: Digest of ``model.safetensors``, or None while there is none.
+        privacy: Which guarantee holds, in words.
+        seed: The job's seed.
+        executor: Which executor trained.
+        workers: How many worker processes did.
+        population: Who holds what.
+        versions: Versions of tacit, Python and the libraries that matter.
+        machine: Processor and system.
+        job_sha256: Digest of the resolved settings.
+        source_sha256: Digest of the job file's text, where there was one.
+        source: The job file, where there was one.
+        overrides: What ``--set`` changed.
+        resumed: How often the run was resumed.
+    """
+
+    name: str
+    outcome: Outcome
+    reason: str = ""
+    started: str = ""
+    ended: str | None = None
+    seconds: float = 0.0
+    rounds: int = 0
+    attempts: int = 0
+    seconds_per_round: float | None = None
+    metrics: FinalMetrics = FinalMetrics()
+    bytes_up_per_client: int = 0
+    bytes_down_per_client: int = 0
+    parameters: int = 0
+    model_sha256: str | None = None
+    privacy: str = ""
+    seed: int = 0
+    executor: str = "torch"
+    workers: int = 1
+    population: Holding | None = None
+    versions: Mapping[str, str] = {}
+    machine: str = ""
+    job_sha256: str = ""
+    source_sha256: str | None = None
+    source: str | None = None
+    overrides: tuple[str, ...] = ()
+    resumed: int = 0
