@@ -39,12 +39,12 @@ class ClipL2(Part, frozen=True, tag="clip_l2"):
         return spec.change(self.segment, l2_bound=self.bound, coordinate_bound=coordinate_bound)
 
     def encode(self, rows: Rows, memory: Memory, ctx: StageContext) -> tuple[Rows, Memory]:
+        rows[~finite_rows(rows)] = 0.0
         part = rows[:, ctx.spec.slice(self.segment)]
         norm = np.sqrt(np.einsum("ij,ij->i", part, part, dtype=np.float64))[:, None]
         # A hair below the bound, so that rounding to float32 cannot lift a row above it.
         scale = np.divide(self.bound * (1 - 2**-20), norm, out=np.ones_like(norm), where=norm > self.bound)
         np.multiply(part, scale, out=part, casting="same_kind")
-        rows[~finite_rows(rows)] = 0.0
         return rows, memory
 
     def decode(self, total: Total, sent: UpdateSpec, ctx: StageContext) -> Total:

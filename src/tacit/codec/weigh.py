@@ -46,11 +46,12 @@ class Weigh(Part, frozen=True, tag="weigh"):
         return spec.append(SegmentSpec(WEIGHT, 1, coordinate_bound=largest, l2_bound=largest))
 
     def encode(self, rows: Rows, memory: Memory, ctx: StageContext) -> tuple[Rows, Memory]:
+        finite = finite_rows(rows)
         weights = np.minimum(ctx.examples, self.largest).astype(np.float32)[:, None]
         sent = np.empty((len(rows), rows.shape[1] + 1), dtype=np.float32)
         np.multiply(rows, weights, out=sent[:, :-1])
         sent[:, -1:] = weights
-        sent[~finite_rows(sent)] = 0.0
+        sent[~finite] = 0.0
         return sent, memory
 
     def decode(self, total: Total, sent: UpdateSpec, ctx: StageContext) -> Total:

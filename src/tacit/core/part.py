@@ -53,7 +53,8 @@ class Part(Settings, frozen=True, tag_field="type"):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        _classes.append(cls)
+        if not cls.__name__.startswith("_"):  # a shared base is no part of its own
+            _classes.append(cls)
 
 
 def registry() -> dict[str, type[Part]]:
@@ -190,7 +191,12 @@ def _explain(error: msgspec.ValidationError, root: str, kind: Any, data: object)
     if unknown:
         fields = _fields_at(kind, data, path)
         what = f"Unknown setting `{unknown.group(1)}`{nearest(unknown.group(1), fields)}"
-        return ConfigError("T101", what, where=root + path, fix=f"Known here: {', '.join(sorted(fields))}.")
+        fix = (
+            f"Known here: {', '.join(sorted(fields))}."
+            if fields
+            else "There is nothing to set here: remove it."
+        )
+        return ConfigError("T101", what, where=root + path, fix=fix)
     if what.startswith(_WRONG_TYPE):
         return ConfigError(
             "T103", what, where=root + path, fix="Write a value of that type and within that bound."

@@ -15,6 +15,7 @@ from tacit.core.errors import DataError
 FOLDER_VARIABLE = "TACIT_DATA"
 """The environment variable that names the folder of data files."""
 
+_SHOWN = 4  # addresses in a message
 _DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError)
 _verified: set[tuple[Path, int, int, str]] = set()
 
@@ -150,7 +151,8 @@ def missing(files: Sequence[RemoteFile], folder: Path) -> DataError:
     place = folder / file.folder
     fix = f"Put it into {place}, or set {FOLDER_VARIABLE} to the folder that holds {file.folder}/."
     if file.urls:
-        fix = f"Fetch {' , '.join(file.urls[0] for file in files)} . {fix}"
+        shown = " , ".join(file.urls[0] for file in files[:_SHOWN])
+        fix = f"Fetch {shown} {'and the others beside it' if len(files) > _SHOWN else ''}. {fix}"
     if file.note:
         fix = f"{fix} {file.note}"
     where = f"looked in {place} and {folder}"

@@ -195,13 +195,8 @@ def enough(rows: int, clients: int, each: int) -> None:
 
 def dirichlet(alpha: float, size: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Draw shares that sum to one from a symmetric Dirichlet law, also where ``alpha`` is tiny or huge."""
-    # Beyond these the law is, to double precision, "all to one" and "equal shares".
-    shares = rng.dirichlet(np.full(size, min(max(alpha, 1e-4), 1e9)))
-    if np.isfinite(shares).all() and shares.sum() > 0:
-        return shares
-    shares = np.zeros(size)
-    shares[rng.integers(size)] = 1.0
-    return shares
+    # Beyond these the law says "all to one" and "equal shares", and NumPy may say NaN.
+    return rng.dirichlet(np.full(size, min(max(alpha, 1e-4), 1e9)))
 
 
 def cut(shares: npt.NDArray[np.float64], total: int) -> Rows:

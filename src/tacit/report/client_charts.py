@@ -88,13 +88,19 @@ def examples_by_client(ids: Sequence[str], sizes: Sequence[int], *, show_partici
         f"Training examples of {words.amount(len(ids), 'client')}: from {words.count(bars.values[-1])} "
         f"to {words.count(bars.values[0])}, median {words.count(float(np.median(bars.values)))}."
     )
-    return Chart("Examples on each client", _caption(len(ids), None), to_svg(_draw(bars), "examples", alternative))
+    return Chart(
+        "Examples on each client", _caption(len(ids), None), to_svg(_draw(bars), "examples", alternative)
+    )
 
 
 def _caption(clients: int, marked: str | None) -> str:
     apart = f"; {marked} of them stands out" if marked else ""
     if clients <= _NAMED:
-        return f"One bar is one client, the best first{apart}." if marked else "One bar is one client, the largest first."
+        return (
+            f"One bar is one client, the best first{apart}."
+            if marked
+            else "One bar is one client, the largest first."
+        )
     if clients <= _BARS:
         return f"One thin bar is one client, sorted{apart}."
     return f"A bar's height says how many clients have a value in that range{apart}."
@@ -121,7 +127,9 @@ def _named(bars: _Bars) -> "Figure":
     area.grid(visible=True, axis="x")
     area.grid(visible=False, axis="y")
     for row, value in enumerate(bars.values):
-        area.annotate(words.number(value, 3), (max(value, 0), row), (5, 0), textcoords="offset points", va="center")
+        area.annotate(
+            words.number(value, 3), (max(value, 0), row), (5, 0), textcoords="offset points", va="center"
+        )
     area.set_xlabel(bars.axis)
     plain_numbers(area, "x")
     return figure

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tacit.report.words import number
 
@@ -37,7 +37,7 @@ _VARIABLES = {
 }
 
 WIDTH, HEIGHT, FONT = 420.0, 250.0, 11.5
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.size": FONT,
     "text.color": INK,
     "text.parse_math": False,  # a client may be called $x$
@@ -67,7 +67,7 @@ class Key:
 
     label: str
     colour: str
-    shape: Literal["line", "dashed", "dotted", "area", "box", "mark"]
+    shape: Literal["line", "dashed", "dotted", "area", "box", "dot", "cross"]
     value: str = ""
 
 
@@ -96,13 +96,13 @@ def variable(colour: str) -> str:
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draw inside with our settings alone, whatever the user's are; they are put back afterwards."""
-    import matplotlib
+    import matplotlib as mpl
 
-    with matplotlib.rc_context(), warnings.catch_warnings():
+    with mpl.rc_context(), warnings.catch_warnings():
         # A sign that matplotlib's font lacks is drawn by the browser's.
         warnings.simplefilter("ignore")
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS)
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
         yield
 
 

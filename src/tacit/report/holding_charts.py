@@ -39,7 +39,9 @@ def holdings(population: Holding, *, show_participants: bool) -> Chart | None:
     if not population.ids or not population.labels:
         return None
     chosen = list(thin(len(population.ids), _ROWS))
-    counts = np.array([[np.nan if value is None else value for value in population.counts[row]] for row in chosen])
+    counts = np.array(
+        [[np.nan if value is None else value for value in population.counts[row]] for row in chosen]
+    )
     labels = names([population.ids[row] for row in chosen], show_participants=show_participants)
     if population.kind == "labels":
         return _labels(population, counts.astype(np.float64), labels)
@@ -100,7 +102,9 @@ def _cells(area: "Axes", shares: Matrix) -> None:
         if not len(rows):
             continue
         x, y = columns - 0.5, rows - 0.5
-        corners = np.stack([np.stack([x + dx, y + dy], axis=-1) for dx, dy in ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))], 1)
+        corners = np.stack(
+            [np.stack([x + dx, y + dy], axis=-1) for dx, dy in ((0, 0), (1, 0), (1, 1), (0, 1))], 1
+        )
         path = Path.make_compound_path_from_polys(corners)
         area.add_patch(PathPatch(path, facecolor=BLUE, edgecolor=PAPER, linewidth=1, alpha=level / _SHADES))
 
@@ -109,7 +113,15 @@ def _write(area: "Axes", counts: Matrix, shares: Matrix) -> None:
     for (row, column), value in np.ndenumerate(counts):
         dark = np.sqrt(shares[row, column]) > 0.55
         if value:
-            area.text(column, row, words.count(value), ha="center", va="center", fontsize=9.5, color=PAPER if dark else INK)
+            area.text(
+                column,
+                row,
+                words.count(value),
+                ha="center",
+                va="center",
+                fontsize=9.5,
+                color=PAPER if dark else INK,
+            )
 
 
 def _label_axes(area: "Axes", columns: list[str], clients: tuple[str, ...] | None) -> None:
@@ -118,7 +130,9 @@ def _label_axes(area: "Axes", columns: list[str], clients: tuple[str, ...] | Non
     area.set_ylim(rows - 0.5, -0.5)
     area.grid(visible=False)
     crowded = sum(map(len, columns)) > 45
-    area.set_xticks(range(len(columns)), columns, rotation=45 if crowded else 0, ha="right" if crowded else "center")
+    area.set_xticks(
+        range(len(columns)), columns, rotation=45 if crowded else 0, ha="right" if crowded else "center"
+    )
     area.set_yticks(range(rows) if clients else [], clients or [])
     area.set_xlabel("" if crowded else "label")
     if clients is None:
@@ -128,7 +142,9 @@ def _label_axes(area: "Axes", columns: list[str], clients: tuple[str, ...] | Non
 
 def _alternative(population: Holding, counts: Matrix, columns: list[str]) -> str:
     held = (counts > 0).sum(axis=1)
-    totals = ", ".join(f"{label}: {words.count(total)}" for label, total in zip(columns, counts.sum(axis=0), strict=True))
+    totals = ", ".join(
+        f"{label}: {words.count(total)}" for label, total in zip(columns, counts.sum(axis=0), strict=True)
+    )
     return (
         f"Heat map of labels by client for {_shown(population, len(counts))}; a client holds {held.min()} to "
         f"{held.max()} of {len(columns)} labels. Examples of each label: {totals}."
@@ -150,13 +166,17 @@ def _quantiles(population: Holding, values: Matrix, clients: tuple[str, ...]) ->
     area.grid(visible=False, axis="y")
     area.set_xlabel("target")
     plain_numbers(area, "x")
-    span = f"from {words.number(values[rows].min())} to {words.number(values[rows].max())}" if len(rows) else "no values"
+    span = (
+        f"from {words.number(values[rows].min())} to {words.number(values[rows].max())}"
+        if len(rows)
+        else "no values"
+    )
     svg = to_svg(figure, "holdings", f"Spread of the target on {_shown(population, len(clients))}: {span}.")
     caption = (
-        f"One row is one client ({_shown(population, len(clients))}): the line reaches from the smallest target to "
-        "the largest, the box holds the middle half, and the dot is the median."
+        f"One row is one client ({_shown(population, len(clients))}): the line reaches from its smallest "
+        "target to the largest, the box holds the middle half, and the dot is the median."
     )
-    keys = (Key("range and middle half", variable(BLUE), "box"), Key("median", variable(TEAL), "mark"))
+    keys = (Key("range and middle half", variable(BLUE), "box"), Key("median", variable(TEAL), "dot"))
     return Chart("Targets by client", caption, svg, keys)
 
 

@@ -99,12 +99,21 @@ def _line(
 def _finite(label: str, colour: str, style: str, points: Sequence[tuple[int, float | None]]) -> Line:
     kept = [(number, value) for number, value in points if value is not None and math.isfinite(value)]
     shown = [kept[position] for position in thin(len(kept), _POINTS)]
-    return Line(label, colour, style, tuple(number for number, _ in shown), tuple(value for _, value in shown))
+    return Line(
+        label, colour, style, tuple(number for number, _ in shown), tuple(value for _, value in shown)
+    )
 
 
 def _with_spread(mean: Line, records: Sequence[EvaluationRecord], metric: str) -> Line:
     spread = {record.round: record.clients[metric].spread for record in records if metric in record.clients}
-    return Line(mean.label, mean.colour, mean.style, mean.rounds, mean.values, tuple(spread[number] for number in mean.rounds))
+    return Line(
+        mean.label,
+        mean.colour,
+        mean.style,
+        mean.rounds,
+        mean.values,
+        tuple(spread[number] for number in mean.rounds),
+    )
 
 
 def _training(data: RunData) -> Line:

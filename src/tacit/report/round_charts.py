@@ -36,7 +36,13 @@ _KINDS = (
 def tally(record: RoundRecord) -> tuple[int, ...]:
     """Return how many clients answered in full, answered in part, were late, dropped out, failed."""
     partial = len(record.partial)
-    return (len(record.answered) - partial, partial, len(record.late), len(record.dropped), len(record.failed))
+    return (
+        len(record.answered) - partial,
+        partial,
+        len(record.late),
+        len(record.dropped),
+        len(record.failed),
+    )
 
 
 def participation(rounds: Sequence[RoundRecord]) -> Chart | None:
@@ -45,12 +51,18 @@ def participation(rounds: Sequence[RoundRecord]) -> Chart | None:
         return None
     width = -(-len(rounds) // _BARS)
     counts = np.array([tally(record) for record in rounds], dtype=np.float64)
-    starts = np.arange(0, len(rounds), width)
+    starts = list(range(0, len(rounds), width))
     heights = np.add.reduceat(counts, starts) / np.diff([*starts, len(rounds)])[:, None]
-    middles = np.array([np.mean([record.round for record in rounds[start : start + width]]) for start in starts])
-    abandoned = [middle for middle, start in zip(middles, starts, strict=True) if _any_abandoned(rounds, start, width)]
+    middles = np.array(
+        [np.mean([record.round for record in rounds[start : start + width]]) for start in starts]
+    )
+    abandoned = [
+        middle for middle, start in zip(middles, starts, strict=True) if _any_abandoned(rounds, start, width)
+    ]
     svg = _draw(middles, heights, abandoned, width, _alternative(rounds, counts))
-    return Chart("What became of the invited clients", _caption(width, bool(abandoned)), svg, _keys(counts, rounds))
+    return Chart(
+        "What became of the invited clients", _caption(width, bool(abandoned)), svg, _keys(counts, rounds)
+    )
 
 
 def _any_abandoned(rounds: Sequence[RoundRecord], start: int, width: int) -> bool:
@@ -72,7 +84,9 @@ def _draw(
         below += height
     top = max(float(below.max()), 1.0)
     if abandoned:
-        area.plot(abandoned, [top * 1.07] * len(abandoned), "x", color=INK, markersize=5.5, markeredgewidth=1.6)
+        area.plot(
+            abandoned, [top * 1.07] * len(abandoned), "x", color=INK, markersize=5.5, markeredgewidth=1.6
+        )
     area.set_ylim(0, top * (1.16 if abandoned else 1.04))
     area.margins(x=0.02)
     area.set_xlabel("round")
@@ -89,7 +103,9 @@ def _keys(counts: npt.NDArray[np.float64], rounds: Sequence[RoundRecord]) -> tup
         if total
     ]
     abandoned = sum(record.outcome == "abandoned" for record in rounds)
-    return (*keys, Key("abandoned rounds", "ink", "mark", words.count(abandoned))) if abandoned else tuple(keys)
+    return (
+        (*keys, Key("abandoned rounds", "ink", "cross", words.count(abandoned))) if abandoned else tuple(keys)
+    )
 
 
 def _caption(width: int, abandoned: bool) -> str:
@@ -99,6 +115,11 @@ def _caption(width: int, abandoned: bool) -> str:
 
 
 def _alternative(rounds: Sequence[RoundRecord], counts: npt.NDArray[np.float64]) -> str:
-    told = ", ".join(f"{words.count(total)} {label}" for (label, _), total in zip(_KINDS, counts.sum(axis=0), strict=True))
+    told = ", ".join(
+        f"{words.count(total)} {label}" for (label, _), total in zip(_KINDS, counts.sum(axis=0), strict=True)
+    )
     abandoned = sum(record.outcome == "abandoned" for record in rounds)
-    return f"Stacked bars of the clients of {words.amount(len(rounds), 'round')}: {told}; {abandoned} rounds abandoned."
+    return (
+        f"Stacked bars of the clients of {words.amount(len(rounds), 'round')}: {told}; "
+        f"{words.amount(abandoned, 'round')} abandoned."
+    )

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tacit.core.metrics import ClientSummary
 from tacit.round import EvaluationRecord, RoundRecord
 from tacit.store import FinalMetrics, RunFolder, RunInfo
 from tacit.store.run_folder import JOB
@@ -126,16 +125,6 @@ def ordered(names: Sequence[str]) -> tuple[str, ...]:
     distinct = dict.fromkeys(names)
     others = [name for name in distinct if name != LOSS]
     return (*others[:1], *([LOSS] if LOSS in distinct else []), *others[1:])
-
-
-def main_metric(metrics: FinalMetrics) -> str | None:
-    """Return the first metric that is no loss, else the loss; None if nothing was measured."""
-    return next(iter(ordered([*metrics.central, *metrics.clients])), None)
-
-
-def summary_of(metrics: FinalMetrics, metric: str) -> ClientSummary | None:
-    """Return how a metric is spread over clients at the end; None if it was not measured on them."""
-    return metrics.clients.get(metric)
 
 
 def is_private(info: RunInfo) -> bool:

@@ -9,9 +9,9 @@ _ABBREVIATIONS = {"auc": "AUC", "mse": "MSE", "mae": "MAE", "rmse": "RMSE"}
 
 
 def clean(text: str, most: int = 300) -> str:
-    """Return untrusted text on one line, without control characters, cut to ``most`` characters.
+    r"""Return untrusted text on one line, without control characters, cut to ``most`` characters.
 
-    >>> clean("ann\\x1b[31m\\nbob", most=8)
+    >>> clean("ann\x1b[31m\nbob", most=8)
     'ann�[31…'
     """
     line = "".join(sign if sign.isprintable() else " " if sign.isspace() else "�" for sign in text)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -78,9 +79,7 @@ def load_snapshot(path: Path) -> Snapshot:
     )
 
 
-def _below(
-    prefix: str, arrays: dict[str, "np.ndarray[tuple[int], np.dtype[np.float32]]"]
-) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def _below(prefix: str, arrays: Mapping[str, Vector]) -> dict[str, Vector]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 

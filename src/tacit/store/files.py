@@ -35,7 +35,7 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         StoreError: The disk is full, or the folder cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two processes may write the same file
     with storing(path):
         try:
             with temporary.open("wb") as file:

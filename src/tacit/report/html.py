@@ -1,0 +1,155 @@
+"""The report of a run: one HTML file that needs nothing else."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tacit.report import client_charts, holding_charts, learning_charts, round_charts, tables, words
+from tacit.report.drawing import Chart, drawing
+from tacit.report.run_data import RunData, is_private
+from tacit.store import RunFolder, RunInfo
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_METRICS = 6  # drawn by round; the table has them all
+_OUTCOMES = {
+    "completed": "Completed",
+    "failed": "Failed",
+    "interrupted": "Interrupted",
+    "running": "Still running",
+}
+
+
+def write_report(folder: RunFolder) -> Path:
+    """Render the report, write it into the run folder and return its path.
+
+    Raises:
+        StoreError: The folder holds no run, is damaged, or cannot be written to.
+    """
+    return folder.write_report(render_html(folder))
+
+
+def render_html(folder: RunFolder) -> str:
+    """Render the report of a run, finished or not; equal folders give equal reports.
+
+    Who took part is named only where the run makes no promise of privacy.
+
+    Raises:
+        StoreError: The folder holds no run, or is damaged.
+    """
+    data = RunData.read(folder)
+    show_participants = not is_private(data.info)
+    with drawing():
+        figures = _Figures.of(data, show_participants=show_participants)
+    return _template().render(data=data, info=data.info, figures=figures, **_texts(data, show_participants))
+
+
+@dataclass(frozen=True)
+class _Figures:
+    learning: tuple[Chart, ...]
+    clients: Chart | None
+    holdings: tuple[Chart, ...]
+    participation: Chart | None
+
+    @classmethod
+    def of(cls, data: RunData, *, show_participants: bool) -> "_Figures":
+        learning = (learning_charts.metric_by_round(data, metric) for metric in data.metrics[:_METRICS])
+        return cls(
+            learning=tuple(chart for chart in learning if chart is not None),
+            clients=_on_clients(data, show_participants),
+            holdings=tuple(_holdings(data, show_participants)),
+            participation=round_charts.participation(data.rounds),
+        )
+
+
+def _on_clients(data: RunData, show_participants: bool) -> Chart | None:
+    if data.main_metric is None:
+        return None
+    values = data.per_client(data.main_metric)
+    return client_charts.metric_by_client(data.main_metric, values, show_participants=show_participants)
+
+
+def _holdings(data: RunData, show_participants: bool) -> Iterator[Chart]:
+    population = data.info.population
+    if population is None:
+        return
+    spread = holding_charts.holdings(population, show_participants=show_participants)
+    sizes = client_charts.examples_by_client(
+        population.ids, population.sizes, show_participants=show_participants
+    )
+    yield from (chart for chart in (spread, sizes) if chart is not None)
+
+
+def _texts(data: RunData, show_participants: bool) -> dict[str, Any]:
+    settings, left_out = tables.settings(data)
+    return {
+        "outcome": _OUTCOMES[data.info.outcome],
+        "reason": words.clean(data.info.reason),
+        "name": words.clean(data.info.name, 120),
+        "date": words.date(data.info.started) if data.info.started else "",
+        "verdict": verdict(data),
+        "private": is_private(data.info),
+        "privacy": _privacy(data.info),
+        "tiles": tables.tiles(data),
+        "final": tables.final_metrics(data.final, data.metrics),
+        "participation": tables.participation(data),
+        "abandoned": tables.abandoned(data),
+        "failures": tables.failed_clients(data, show_participants=show_participants),
+        "traffic": tables.traffic(data),
+        "settings": settings,
+        "settings_left_out": left_out,
+        "overrides": [words.clean(text) for text in data.info.overrides],
+        "origins": tables.origins(data),
+        "command": tables.command(data),
+    }
+
+
+def _privacy(info: RunInfo) -> str:
+    """Say which guarantee holds, and in plain words what the lack of one means."""
+    claim = words.clean(info.privacy).strip().rstrip(".") or "No guarantee was recorded"
+    lacking = {
+        "no secure aggregation": "Whoever runs the server can see every client's update.",
+        "no differential privacy": "Nothing limits what the model reveals about the data it was trained on.",
+    }
+    return " ".join(
+        [f"{words.title(claim)}.", *(told for word, told in lacking.items() if word in claim.lower())]
+    )
+
+
+def verdict(data: RunData) -> str:
+    """Return one line that says how the run went."""
+    parts = [words.amount(data.committed, "round"), *_quality(data)]
+    if len(parts) == 1:
+        parts.append("nothing was measured")
+    return ", ".join(parts)
+
+
+def _quality(data: RunData) -> Iterator[str]:
+    metric = data.main_metric
+    if metric is None:
+        return
+    name, summary = words.metric(metric), data.final.clients.get(metric)
+    if metric in data.final.central:
+        yield f"{name} {words.number(data.final.central[metric], 3)} on the test set"
+    elif summary is not None:
+        yield f"{name} {words.number(summary.mean, 3)} on the mean client"
+    if summary is not None:
+        yield f"worst tenth of clients {words.number(summary.worst_10, 3)}"
+
+
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    # Names, reasons and settings are other people's text: everything is escaped but our own figures.
+    environment = Environment(
+        loader=PackageLoader("tacit.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("template.html.j2")

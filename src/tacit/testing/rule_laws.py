@@ -1,0 +1,68 @@
+"""Laws of every rule: a commutative monoid, exact to the last bit."""
+
+import numpy as np
+from hypothesis import given
+
+from tacit.codec import Chain, Codec, Weigh
+from tacit.core.layout import Rows
+from tacit.core.rule import Grid, Partial, Rule
+from tacit.testing.strategies import context, sound_rows, spec
+
+_CODEC = Codec(Chain((Weigh(),)), spec())
+_GRID = Grid.for_sum(_CODEC.sent, clients=64)
+
+
+def law_a_relay_does_not_change_the_sum(rule: Rule) -> None:
+    """Check: partial sums merged in any grouping equal one big sum."""
+
+    @given(near=sound_rows(), far=sound_rows())
+    def law(near: Rows, far: Rows) -> None:
+        relayed = rule.merge(_lift(rule, near), _lift(rule, far))
+        together = rule.lift(np.concatenate([_encode(far), _encode(near)]), _GRID)
+        assert _same(relayed, together)
+
+    law()
+
+
+def law_merging_is_associative_and_commutative(rule: Rule) -> None:
+    """Check: neither order nor grouping changes a bit, and the empty sum changes nothing."""
+
+    @given(a=sound_rows(), b=sound_rows(), c=sound_rows())
+    def law(a: Rows, b: Rows, c: Rows) -> None:
+        x, y, z = _lift(rule, a), _lift(rule, b), _lift(rule, c)
+        assert _same(rule.merge(x, y), rule.merge(y, x))
+        assert _same(rule.merge(rule.merge(x, y), z), rule.merge(x, rule.merge(y, z)))
+        assert _same(rule.merge(x, rule.empty(_GRID)), x)
+
+    law()
+
+
+def law_nothing_has_no_mean(rule: Rule) -> None:
+    """Check: the mean of an empty cohort is None, never a division by zero."""
+    empty = _GRID.to_float(rule.empty(_GRID).total)
+    assert rule.finish(empty, _CODEC.sent) is None
+
+
+def law_the_mean_of_equal_updates_is_that_update(rule: Rule) -> None:
+    """Check: whatever their weights, equal updates have that mean, to float32's rounding."""
+
+    @given(sent=sound_rows())
+    def law(sent: Rows) -> None:
+        equal = np.repeat(sent[:1], 4, axis=0)
+        mean = rule.finish(_GRID.to_float(_lift(rule, equal).total), _CODEC.sent)
+        assert mean is not None
+        np.testing.assert_allclose(mean, equal[0], rtol=2e-6, atol=2e-9)
+
+    law()
+
+
+def _encode(sent: Rows) -> Rows:
+    return _CODEC.encode(sent.copy(), {}, context(len(sent)))[0]
+
+
+def _lift(rule: Rule, sent: Rows) -> Partial:
+    return rule.lift(_encode(sent), _GRID)
+
+
+def _same(a: Partial, b: Partial) -> bool:
+    return a.clients == b.clients and np.array_equal(a.total, b.total)
