@@ -39,4 +39,6 @@ class WeightedMean(Part, frozen=True, tag="weighted_mean"):
         weight = float(total[spec.slice("weight")][0])
         if not weight > 0:
             return None
-        return (total[: spec.slice("weight").start] / weight).astype(np.float32)
+        weighted = total[: spec.slice("weight").start]
+        # Straight into float32: a million coordinates should not pass through memory twice.
+        return np.divide(weighted, weight, out=np.empty(len(weighted), np.float32), casting="same_kind")

@@ -85,14 +85,17 @@ class Poisson(Part, frozen=True, tag="poisson"):
 
     def sample(self, population: int, rng: np.random.Generator) -> Indices:
         # A binomial size and a uniform subset: the same law as one coin a client, without a million coins.
-        size = int(rng.binomial(population, self.rate))
+        size = min(int(rng.binomial(population, self.rate)), self.largest(population))
         return np.sort(rng.choice(population, size, replace=False, shuffle=False)).astype(np.int64)
 
     def wanted(self, invited: int) -> int:
         return invited
 
     def largest(self, population: int) -> int:
-        return population
+        # Ten standard deviations and thirty above the mean: a larger draw (probability below 1e-20, by
+        # Bernstein's inequality) is cut, so that the grid of the sum stays fine for large populations.
+        mean = self.rate * population
+        return min(population, math.ceil(mean + 10 * math.sqrt(mean) + 30))
 
     def expected(self, population: int) -> float:
         return self.rate * population

@@ -90,10 +90,11 @@ class Grid:
 
     def to_float(self, total: IntegerTotal) -> Total:
         """Return the sum off the grid, float64."""
-        result = total.astype(np.float64)
+        result = np.empty(len(total), dtype=np.float64)
         start = 0
         for size, step, _ in self.lanes:
-            result[start : start + size] *= step
+            lane = slice(start, start + size)
+            np.multiply(total[lane], step, out=result[lane])
             start += size
         return result
 

@@ -212,14 +212,11 @@ class Run:
         if mean is None:
             return state, None
         trained = settings.layout.slice("parameters")
-        vector = state.vector.copy()
-        vector[trained], optimizer = settings.optimizer.step(
-            state.vector[trained], mean[trained], state.optimizer
-        )
-        vector[trained.stop :] += mean[trained.stop : size]  # buffers follow their plain mean
+        vector, optimizer = settings.optimizer.step(state.vector[trained], mean[trained], state.optimizer)
+        if trained.stop < size:  # buffers follow their plain mean
+            vector = np.concatenate([vector, state.vector[trained.stop :] + mean[trained.stop : size]])
         loss = float(mean[codec.spec.slice("metrics")][0]) if "metrics" in codec.spec.names else None
-        finite = bool(np.isfinite(vector.max()) and np.isfinite(vector.min()))
-        return (replace(state, vector=vector, optimizer=optimizer) if finite else None), loss
+        return (replace(state, vector=vector, optimizer=optimizer) if _is_finite(vector) else None), loss
 
     def _is_measured(self) -> bool:
         last = self.state.committed >= self.settings.rounds
@@ -241,3 +238,9 @@ class Run:
     def _finish(self, outcome: Literal["completed", "failed"], reason: str) -> Finish:
         self.finished = True
         return Finish(outcome, reason)
+
+
+def _is_finite(vector: Vector) -> bool:
+    # The squared norm is one quick pass; only where it overflows does each coordinate have to be asked.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(vector @ vector)) or bool(np.isfinite(vector).all())

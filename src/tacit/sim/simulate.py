@@ -80,7 +80,7 @@ def run(
         RunError: The run failed; its folder says why.
         StoreError: The folder cannot be used.
     """
-    from tacit.training.threads import one_thread
+    from tacit.training.threads import borrowed_torch
 
     if workers < 1:
         raise ConfigError("T103", f"workers must be at least 1, not {workers}", where="workers")
@@ -89,7 +89,7 @@ def run(
             "T131", "resume needs the run folder", where="resume", fix="Name the folder to go on with."
         )
     with ExitStack() as stack:
-        stack.enter_context(one_thread())
+        stack.enter_context(borrowed_torch())
         stop = stack.enter_context(interruption())
         pool = stack.enter_context(Workers(workers)) if workers > 1 else None
         opened = open_population(population, None if data is None else Path(data))

@@ -1,4 +1,4 @@
-"""One thread a process: what a second thread gains on small batches it loses in waiting."""
+"""How tacit uses torch in a process that may not be its own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,16 +7,20 @@ import torch
 
 
 def use_one_thread() -> None:
-    """Let torch compute in one thread from now on."""
+    """Let torch compute in one thread from now on.
+
+    What a second thread gains on small batches it loses in waiting; processes use the other cores.
+    """
     torch.set_num_threads(1)
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute in one thread, and restore the number afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def borrowed_torch() -> Iterator[None]:
+    """Compute in one thread, then restore the caller's number of threads and random state."""
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    use_one_thread()
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        torch.set_rng_state(state)
