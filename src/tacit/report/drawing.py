@@ -36,14 +36,13 @@ _VARIABLES = {
     GREY: "grey",
 }
 
-WIDTH, HEIGHT, FONT = 420.0, 250.0, 11.5
+WIDTH, HEIGHT, FONT = 420.0, 250.0, 12.5
 _SETTINGS: dict[Any, Any] = {
     "font.size": FONT,
     "text.color": INK,
     "text.parse_math": False,  # a client may be called $x$
     "axes.edgecolor": GREY,
     "axes.labelcolor": MUTED,
-    "axes.grid.axis": "y",
     "grid.color": GRID,
     "grid.linewidth": 1.0,
     "xtick.color": MUTED,
@@ -107,7 +106,7 @@ def drawing() -> Iterator[None]:
 
 
 def axes(
-    height: float = HEIGHT, *, left: float = 48, right: float = 12, bottom: float = 38
+    height: float = HEIGHT, *, left: float = 42, right: float = 12, bottom: float = 38
 ) -> "tuple[Figure, Axes]":
     """Return a figure of the page's width with one quiet pair of axes; margins are in pixels."""
     from matplotlib.figure import Figure
@@ -116,8 +115,8 @@ def axes(
     box = (left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (bottom + 10) / height)
     area = figure.add_axes(box, facecolor="none")
     area.spines[["left", "right", "top"]].set_visible(False)
-    area.tick_params(length=0, pad=6)
-    area.grid(visible=True)
+    area.tick_params(which="both", length=0, pad=6)
+    area.grid(visible=True, axis="y")
     area.set_axisbelow(True)
     return figure, area
 
@@ -129,17 +128,26 @@ def whole_numbers(axis: "Axes", *, least_span: float = 1.0) -> None:
     low, high = axis.get_xlim()
     if high - low < least_span:
         axis.set_xlim(low - least_span / 2, high + least_span / 2)
-    axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
-def plain_numbers(axis: "Axes", which: Literal["x", "y"] = "y") -> None:
-    """Label an axis with short numbers."""
+def row_height(rows: int) -> float:
+    """Return the height of a row with a name, in pixels: few rows may fill the figure.
+
+    >>> row_height(2), row_height(8), row_height(20)
+    (34.0, 23.75, 20.0)
+    """
+    return min(34.0, max(20.0, 190 / rows))
+
+
+def plain_numbers(axis: "Axes", which: Literal["x", "y"] = "y", *, whole: bool = False) -> None:
+    """Label an axis with short numbers; counts with whole ones."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     chosen = axis.yaxis if which == "y" else axis.xaxis
     if chosen.get_scale() == "linear":
-        chosen.set_major_locator(MaxNLocator(nbins=5))
+        chosen.set_major_locator(MaxNLocator(nbins=5, integer=whole))
     chosen.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
 
 
@@ -171,6 +179,7 @@ def thin(length: int, most: int) -> Sequence[int]:
 _OPENING = re.compile(r"^.*?<svg[^>]*viewBox=\"([^\"]*)\"[^>]*>", re.DOTALL)
 _NOISE = re.compile(r"<metadata>.*?</metadata>|<style .*?</style>|<defs>\s*</defs>|<!--.*?-->", re.DOTALL)
 _COLOUR = re.compile(r"\b(fill|stroke): (#[0-9a-f]{6})")
+_STYLE = re.compile(r"style=\"[^\"]*\"")
 _FONT = re.compile(r" font-family: [^;\"]*;?")
 _PATH = re.compile(r" d=\"([^\"]*)\"")
 _LONG = re.compile(r"-?\d+\.\d{2,}")
@@ -194,7 +203,7 @@ def to_svg(figure: "Figure", key: str, alternative: str) -> str:
     label = html.escape(alternative)
     opening = f'<svg viewBox="{box.group(1)}" role="img" aria-label="{label}" xmlns:xlink="http://www.w3.org/1999/xlink">'
     body = _PATH.sub(_shorten, text[box.end() :])
-    body = _FONT.sub("", _COLOUR.sub(_to_variable, body))
+    body = _STYLE.sub(lambda style: _FONT.sub("", _COLOUR.sub(_to_variable, style.group())), body)
     return opening + _own_ids(re.sub(r">\s+<", "><", body), key)
 
 

@@ -11,10 +11,12 @@ from tacit.report.drawing import (
     INK,
     PAPER,
     TEAL,
+    WIDTH,
     Chart,
     Key,
     axes,
     plain_numbers,
+    row_height,
     thin,
     to_svg,
     variable,
@@ -24,6 +26,7 @@ from tacit.store import Holding
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _ROWS = 40  # clients shown
 _NAMED = 24  # with more, rows have no names and are sorted by their commonest label
@@ -59,26 +62,43 @@ def _shown(population: Holding, rows: int) -> str:
 
 def _labels(population: Holding, counts: Matrix, clients: tuple[str, ...]) -> Chart:
     counts, columns = _merge_rare(np.nan_to_num(counts), population.labels)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     named = len(clients) <= _NAMED
     if not named:
-        order = np.lexsort((-shares.max(axis=1), shares.argmax(axis=1)))
-        counts, shares = counts[order], shares[order]
-    row_height = 19.0 if named else 6.0
-    left = min(150.0, 26 + 6.6 * max(map(len, clients))) if named else 34.0
-    figure, area = axes(62 + row_height * len(counts), left=left, bottom=42)
-    _cells(area, shares)
-    if counts.size <= _WRITTEN:
-        _write(area, counts, shares)
-    _label_axes(area, columns, clients if named else None)
-    svg = to_svg(figure, "holdings", _alternative(population, counts, columns))
+        counts = counts[np.lexsort((-_shares(counts).max(axis=1), counts.argmax(axis=1)))]
     caption = (
         f"One row is one client ({_shown(population, len(clients))}), one column one label: "
-        "the darker a cell, the larger the share of the client's examples"
+        "the stronger a cell's colour, the larger the share of the client's examples"
         + (", whose number it says." if counts.size <= _WRITTEN else ".")
         + ("" if named else " Rows are sorted by their commonest label.")
     )
-    return Chart("Labels by client", caption, svg)
+    figure = _heat_map(counts, columns, clients if named else ())
+    return Chart(
+        "Labels by client", caption, to_svg(figure, "holdings", _alternative(population, counts, columns))
+    )
+
+
+def _shares(counts: Matrix) -> Matrix:
+    shares: Matrix = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return shares
+
+
+def _heat_map(counts: Matrix, columns: list[str], clients: tuple[str, ...]) -> "Figure":
+    left = _left(clients)
+    longest = max(map(len, columns))
+    crowded = 7.5 * longest + 6 > (WIDTH - left - 12) / len(columns)
+    pitch = row_height(len(counts)) if clients else 6.0
+    bottom = 16 + 5.5 * longest if crowded else 42.0
+    figure, area = axes(20 + bottom + pitch * len(counts), left=left, bottom=bottom)
+    _cells(area, _shares(counts))
+    if counts.size <= _WRITTEN:
+        _write(area, counts, _shares(counts))
+    _label_axes(area, columns, clients, crowded=crowded)
+    area.set_ylim(len(counts) - 0.5, -0.5)
+    return figure
+
+
+def _left(clients: tuple[str, ...]) -> float:
+    return min(160.0, 26 + 7.0 * max(map(len, clients))) if clients else 34.0
 
 
 def _merge_rare(counts: Matrix, labels: tuple[str, ...]) -> tuple[Matrix, list[str]]:
@@ -119,24 +139,21 @@ def _write(area: "Axes", counts: Matrix, shares: Matrix) -> None:
                 words.count(value),
                 ha="center",
                 va="center",
-                fontsize=9.5,
+                fontsize=10.5,
                 color=PAPER if dark else INK,
             )
 
 
-def _label_axes(area: "Axes", columns: list[str], clients: tuple[str, ...] | None) -> None:
-    rows = len(clients) if clients else round(area.dataLim.y1 + 0.5)
+def _label_axes(area: "Axes", columns: list[str], clients: tuple[str, ...], *, crowded: bool) -> None:
     area.set_xlim(-0.5, len(columns) - 0.5)
-    area.set_ylim(rows - 0.5, -0.5)
     area.grid(visible=False)
-    crowded = sum(map(len, columns)) > 45
-    area.set_xticks(
-        range(len(columns)), columns, rotation=45 if crowded else 0, ha="right" if crowded else "center"
-    )
-    area.set_yticks(range(rows) if clients else [], clients or [])
+    if crowded:
+        area.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+    else:
+        area.set_xticks(range(len(columns)), columns)
+    area.set_yticks(range(len(clients)), clients)
     area.set_xlabel("" if crowded else "label")
-    if clients is None:
-        area.set_ylabel("clients")
+    area.set_ylabel("" if clients else "clients")
     area.spines["bottom"].set_visible(False)
 
 
@@ -156,9 +173,9 @@ def _alternative(population: Holding, counts: Matrix, columns: list[str]) -> str
 
 def _quantiles(population: Holding, values: Matrix, clients: tuple[str, ...]) -> Chart:
     named = len(clients) <= _NAMED
-    left = min(150.0, 26 + 6.6 * max(map(len, clients))) if named else 34.0
-    figure, area = axes(58 + (19.0 if named else 7.0) * max(3, len(clients)), left=left, bottom=38)
-    rows = np.flatnonzero(np.isfinite(values).all(axis=1))
+    pitch = row_height(len(clients)) if named else 7.0
+    figure, area = axes(60 + pitch * len(clients), left=_left(clients if named else ()))
+    rows = np.flatnonzero((np.abs(values) < 1e100).all(axis=1))
     _boxes(area, values, rows)
     area.set_ylim(len(clients) - 0.4, -0.6)
     area.set_yticks(range(len(clients)) if named else [], clients if named else [])

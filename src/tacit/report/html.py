@@ -1,5 +1,6 @@
 """The report of a run: one HTML file that needs nothing else."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -50,7 +51,7 @@ def render_html(folder: RunFolder) -> str:
 @dataclass(frozen=True)
 class _Figures:
     learning: tuple[Chart, ...]
-    clients: Chart | None
+    clients: tuple[Chart, ...]
     holdings: tuple[Chart, ...]
     participation: Chart | None
 
@@ -59,17 +60,21 @@ class _Figures:
         learning = (learning_charts.metric_by_round(data, metric) for metric in data.metrics[:_METRICS])
         return cls(
             learning=tuple(chart for chart in learning if chart is not None),
-            clients=_on_clients(data, show_participants),
+            clients=tuple(_on_clients(data, show_participants)),
             holdings=tuple(_holdings(data, show_participants)),
             participation=round_charts.participation(data.rounds),
         )
 
 
-def _on_clients(data: RunData, show_participants: bool) -> Chart | None:
-    if data.main_metric is None:
-        return None
-    values = data.per_client(data.main_metric)
-    return client_charts.metric_by_client(data.main_metric, values, show_participants=show_participants)
+def _on_clients(data: RunData, show_participants: bool) -> Iterator[Chart]:
+    metric = data.main_metric
+    if metric is None:
+        return
+    values, population = data.per_client(metric), data.info.population
+    bars = client_charts.metric_by_client(metric, values, show_participants=show_participants)
+    held = dict(zip(population.ids, population.sizes, strict=False)) if population is not None else {}
+    dots = client_charts.metric_by_size(metric, values, held, show_participants=show_participants)
+    yield from (chart for chart in (bars, dots) if chart is not None)
 
 
 def _holdings(data: RunData, show_participants: bool) -> Iterator[Chart]:
@@ -109,13 +114,14 @@ def _texts(data: RunData, show_participants: bool) -> dict[str, Any]:
 
 def _privacy(info: RunInfo) -> str:
     """Say which guarantee holds, and in plain words what the lack of one means."""
-    claim = words.clean(info.privacy).strip().rstrip(".") or "No guarantee was recorded"
+    claim = words.clean(info.privacy).strip().rstrip(".") or "no guarantee was recorded"
+    spoken = re.sub(r"^not private:\s*", "", claim, flags=re.IGNORECASE)  # the heading says it already
     lacking = {
         "no secure aggregation": "Whoever runs the server can see every client's update.",
         "no differential privacy": "Nothing limits what the model reveals about the data it was trained on.",
     }
     return " ".join(
-        [f"{words.title(claim)}.", *(told for word, told in lacking.items() if word in claim.lower())]
+        [f"{words.title(spoken)}.", *(told for word, told in lacking.items() if word in claim.lower())]
     )
 
 
@@ -135,7 +141,7 @@ def _quality(data: RunData) -> Iterator[str]:
     if metric in data.final.central:
         yield f"{name} {words.number(data.final.central[metric], 3)} on the test set"
     elif summary is not None:
-        yield f"{name} {words.number(summary.mean, 3)} on the mean client"
+        yield f"mean {name} over clients {words.number(summary.mean, 3)}"
     if summary is not None:
         yield f"worst tenth of clients {words.number(summary.worst_10, 3)}"
 

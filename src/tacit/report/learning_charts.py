@@ -1,6 +1,5 @@
 """How the model became better: a metric by round, on the test set and over clients."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from tacit.report.drawing import (
     variable,
     whole_numbers,
 )
-from tacit.report.run_data import LOSS, RunData
+from tacit.report.run_data import LOSS, RunData, is_drawable
 from tacit.round import EvaluationRecord
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 _POINTS = 500  # of a line; more cannot be told apart
 _MARKED = 20  # with fewer points each gets a dot
-_STRETCH = 30.0  # a loss that spans more than this is drawn on a logarithmic scale
+_STRETCH = 100.0  # a loss that spans more than this is drawn on a logarithmic scale
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def _line(
 
 
 def _finite(label: str, colour: str, style: str, points: Sequence[tuple[int, float | None]]) -> Line:
-    kept = [(number, value) for number, value in points if value is not None and math.isfinite(value)]
+    kept = [(number, value) for number, value in points if is_drawable(value)]
     shown = [kept[position] for position in thin(len(kept), _POINTS)]
     return Line(
         label, colour, style, tuple(number for number, _ in shown), tuple(value for _, value in shown)
@@ -135,7 +134,8 @@ def _draw(area: "Axes", line: Line) -> None:
 
 
 def _scale(area: "Axes", metric: str, lines: Sequence[Line]) -> None:
-    values = [value for line in lines for value in line.values]
+    measured = [value for line in lines if line.style != "dotted" for value in line.values]
+    values = measured or [value for line in lines for value in line.values]
     low, high = min(values), max(values)
     if not higher_is_better(metric) and low > 0 and high > _STRETCH * low:
         area.set_yscale("log")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tacit.report.words import MISSING, clean
 from tacit.round import RoundRecord
 
-_NAME = 22  # characters of a client's name beside a figure
+_NAME = 18  # characters of a client's name beside a figure
 
 
 @dataclass(frozen=True)

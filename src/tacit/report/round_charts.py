@@ -57,7 +57,9 @@ def participation(rounds: Sequence[RoundRecord]) -> Chart | None:
         [np.mean([record.round for record in rounds[start : start + width]]) for start in starts]
     )
     abandoned = [
-        middle for middle, start in zip(middles, starts, strict=True) if _any_abandoned(rounds, start, width)
+        middle
+        for middle, start in zip(middles, starts, strict=True)
+        if _mostly_abandoned(rounds[start : start + width])
     ]
     svg = _draw(middles, heights, abandoned, width, _alternative(rounds, counts))
     return Chart(
@@ -65,8 +67,8 @@ def participation(rounds: Sequence[RoundRecord]) -> Chart | None:
     )
 
 
-def _any_abandoned(rounds: Sequence[RoundRecord], start: int, width: int) -> bool:
-    return any(record.outcome == "abandoned" for record in rounds[start : start + width])
+def _mostly_abandoned(rounds: Sequence[RoundRecord]) -> bool:
+    return 2 * sum(record.outcome == "abandoned" for record in rounds) > len(rounds)
 
 
 def _draw(
@@ -76,7 +78,7 @@ def _draw(
     width: int,
     alternative: str,
 ) -> str:
-    figure, area = axes()
+    figure, area = axes(left=58)
     below = np.zeros(len(middles))
     for (_, colour), height in zip(_KINDS, heights.T, strict=True):
         shown = height > 0
@@ -92,7 +94,7 @@ def _draw(
     area.set_xlabel("round")
     area.set_ylabel("clients")
     whole_numbers(area, least_span=3)
-    plain_numbers(area)
+    plain_numbers(area, whole=True)
     return to_svg(figure, "participation", alternative)
 
 
@@ -110,7 +112,10 @@ def _keys(counts: npt.NDArray[np.float64], rounds: Sequence[RoundRecord]) -> tup
 
 def _caption(width: int, abandoned: bool) -> str:
     bar = "One bar is one round" if width == 1 else f"One bar is the mean of {width} rounds in a row"
-    marked = " A cross marks rounds that were abandoned and do not count." if abandoned else ""
+    crossed = (
+        "a round that was abandoned and does not count" if width == 1 else "rounds that mostly were abandoned"
+    )
+    marked = f" A cross marks {crossed}." if abandoned else ""
     return f"{bar}, its height the invited clients by what became of them; the numbers are totals.{marked}"
 
 

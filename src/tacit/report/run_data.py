@@ -1,10 +1,9 @@
 """What a run folder says, read once, and what follows from it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 from tacit.round import EvaluationRecord, RoundRecord
 from tacit.store import FinalMetrics, RunFolder, RunInfo
@@ -105,15 +104,18 @@ class RunData:
         return next(iter(self.metrics), None)
 
     def per_client(self, metric: str) -> dict[str, float]:
-        """Return a metric's finite values at the last evaluation on clients."""
+        """Return a metric's drawable values at the last evaluation on clients."""
         for record in reversed(self.evaluations):
             if metric in record.per_client:
                 return {
-                    client: value
-                    for client, value in record.per_client[metric].items()
-                    if math.isfinite(value)
+                    client: value for client, value in record.per_client[metric].items() if is_drawable(value)
                 }
         return {}
+
+
+def is_drawable(value: float | None) -> TypeGuard[float]:
+    """Tell whether a value was measured, is finite, and is no diverged loss of absurd size."""
+    return value is not None and abs(value) < 1e100
 
 
 def ordered(names: Sequence[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tacit.report import words
 from tacit.report.run_data import Traffic, ordered
+from tacit.report.tables import metric_cells
 from tacit.round import RoundRecord
 from tacit.store import FinalMetrics, RunInfo
 
@@ -87,18 +88,8 @@ def _metrics(metrics: FinalMetrics) -> "Table | None":
         return None
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("metric")
-    for column in ("test set", "clients, mean", "spread", "worst tenth"):
+    for column in ("test set", "mean", "spread", "worst tenth", "clients"):
         table.add_column(column, justify="right")
     for name in names:
-        table.add_row(*row(metrics, name))
+        table.add_row(words.metric(name), *metric_cells(metrics, name))
     return table
-
-
-def row(metrics: FinalMetrics, name: str) -> tuple[str, ...]:
-    """Return a metric's line: its name, on the test set, mean, spread and worst tenth over clients."""
-    summary = metrics.clients.get(name)
-    over_clients = (summary.mean, summary.spread, summary.worst_10) if summary else (None, None, None)
-    return (
-        words.metric(name),
-        *(words.number(value) for value in (metrics.central.get(name), *over_clients)),
-    )

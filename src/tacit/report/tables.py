@@ -108,18 +108,25 @@ def _cost(data: RunData) -> Iterator[Tile]:
 
 def final_metrics(metrics: FinalMetrics, names: Sequence[str]) -> Table | None:
     """Return all metrics of the last evaluation; None if nothing was measured."""
-    rows = []
-    for name in names:
-        summary = metrics.clients.get(name)
-        spread = (summary.mean, summary.spread, summary.worst_10) if summary else (None, None, None)
-        clients = words.count(summary.clients) if summary else words.MISSING
-        cells = (words.number(value) for value in (metrics.central.get(name), *spread))
-        rows.append((words.title(words.metric(name)), *cells, clients))
+    rows = [(words.title(words.metric(name)), *metric_cells(metrics, name)) for name in names]
     if not rows:
         return None
-    head = ("Metric", "Test set", "Clients, mean", "Spread", "Worst tenth", "Clients measured")
-    note = "Spread is the standard deviation over clients; worst tenth the mean over the worst tenth of them."
+    head = ("Metric", "Test set", "Mean", "Spread", "Worst tenth", "Clients")
+    note = (
+        "Mean and spread (the standard deviation) are over the clients measured, "
+        "worst tenth is the mean over the worst tenth of them."
+    )
     return Table("At the last evaluation", head, tuple(rows), frozenset(range(1, 6)), note)
+
+
+def metric_cells(metrics: FinalMetrics, name: str) -> tuple[str, ...]:
+    """Return a metric on the test set, its mean, spread and worst tenth over clients, and their number."""
+    central, summary = metrics.central.get(name), metrics.clients.get(name)
+    if summary is None:
+        return (words.number(central), *[words.MISSING] * 4)
+    spread = words.number(summary.spread, 3)
+    over_clients = (words.number(summary.mean), spread, words.number(summary.worst_10))
+    return (words.number(central), *over_clients, words.count(summary.clients))
 
 
 def participation(data: RunData) -> Table | None:

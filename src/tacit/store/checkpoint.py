@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -11,7 +11,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from tacit.core.errors import StoreError
+from tacit.core.errors import ConfigError, StoreError
+from tacit.core.layout import Vector
 from tacit.core.part import Settings, decode, encode
 from tacit.round import EvaluationRecord, Snapshot
 from tacit.store.files import write_whole
@@ -63,7 +64,7 @@ def load_snapshot(path: Path) -> Snapshot:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         facts = decode(_Facts, msgspec.json.decode(text))
         vector = arrays.pop(_VECTOR)
-    except (OSError, SafetensorError, KeyError, msgspec.DecodeError) as error:
+    except (OSError, SafetensorError, KeyError, msgspec.DecodeError, ConfigError) as error:
         raise StoreError(
             "T402", f"cannot read the checkpoint: {error}", where=str(path), fix="Start the run anew."
         ) from None
@@ -91,14 +92,16 @@ class CheckpointWriter:
 
     Args:
         path: The checkpoint file.
+        ahead: Called before each write, in that thread: makes durable what a snapshot builds on, so that
+            a checkpoint never knows of a round that the records lost with the power.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, ahead: Callable[[], None] | None = None) -> None:
+        self._path, self._ahead = path, ahead
         self._wake = threading.Condition()
         self._pending: Snapshot | None = None
         self._closing = False
-        self._error: StoreError | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="tacit-checkpoint", daemon=True)
         self._thread.start()
 
@@ -136,7 +139,7 @@ class CheckpointWriter:
             return
         try:  # the error under way is the one to report
             self.close()
-        except StoreError:
+        except Exception:  # noqa: BLE001 - whatever it is, it comes second
             return
 
     def _raise_error(self) -> None:
@@ -155,8 +158,10 @@ class CheckpointWriter:
                 return
             began = time.monotonic()
             try:
+                if self._ahead is not None:
+                    self._ahead()
                 save_snapshot(self._path, snapshot)
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the run must hear of it
                 with self._wake:
                     self._error = error
             if not closing:

@@ -90,7 +90,9 @@ def ids(clients: int) -> tuple[str, ...]:
     return tuple(f"phone-{number:04d}" for number in range(clients))
 
 
-def make_rounds(count: int, population: Sequence[str], *, cohort: int = 26, wanted: int = 20) -> list[RoundRecord]:
+def make_rounds(
+    count: int, population: Sequence[str], *, cohort: int = 26, wanted: int = 20
+) -> list[RoundRecord]:
     """Make rounds with stragglers, dropouts and failures; every eleventh is abandoned."""
     return [make_round(number, population, cohort, wanted) for number in range(1, count + 1)]
 
@@ -140,7 +142,8 @@ def make_evaluation(
             values = np.minimum(values, 1.0)
         on_clients[name] = dict(zip(clients, values.tolist(), strict=True))
     summaries = {
-        name: summarise(values, higher_is_better=higher_is_better(name)) for name, values in on_clients.items()
+        name: summarise(values, higher_is_better=higher_is_better(name))
+        for name, values in on_clients.items()
     }
     return EvaluationRecord(
         round=number,
@@ -200,9 +203,15 @@ def target_spread(clients: Sequence[str]) -> Holding:
 def digits(path: Path, *, rounds: int = 30, clients: int = 100, info: RunInfo = INFO) -> RunFolder:
     """Write the run of a hundred phones."""
     names = ids(clients)
-    info = msgspec.structs.replace(info, population=label_skew(names), rounds=rounds - rounds // 11)
+    info = msgspec.structs.replace(
+        info, population=label_skew(names), rounds=rounds - rounds // 11, attempts=rounds
+    )
     noted = make_rounds(rounds, names)
-    measured = [make_evaluation(number, names[:100], CLASSIFICATION) for number in range(rounds + 1) if number % 11 or not number]
+    measured = [
+        make_evaluation(number, names[:100], CLASSIFICATION)
+        for number in range(rounds + 1)
+        if number % 11 or not number
+    ]
     return write(path, info=info, rounds=noted, evaluations=measured)
 
 
@@ -210,10 +219,18 @@ def hospitals(path: Path) -> RunFolder:
     """Write the run of four hospitals that have no test set in common and all take part."""
     names = ("cleveland", "hungarian", "switzerland", "va")
     holding = msgspec.structs.replace(label_skew(names, 2), labels=("0", "1"))
-    metrics = {"loss": lambda n: 0.7 - 0.012 * n, "accuracy": lambda n: 0.6 + 0.011 * n, "auc": lambda n: 0.6 + 0.013 * n}
-    info = msgspec.structs.replace(INFO, name="hospitals", rounds=20, attempts=20, population=holding, overrides=())
+    metrics = {
+        "loss": lambda n: 0.7 - 0.012 * n,
+        "accuracy": lambda n: 0.6 + 0.011 * n,
+        "auc": lambda n: 0.6 + 0.013 * n,
+    }
+    info = msgspec.structs.replace(
+        INFO, name="hospitals", rounds=20, attempts=20, population=holding, overrides=()
+    )
     noted = [
-        RoundRecord(round=n, outcome="committed", reason="", invited=names, answered=names, train_loss=0.7 - 0.014 * n)
+        RoundRecord(
+            round=n, outcome="committed", reason="", invited=names, answered=names, train_loss=0.7 - 0.014 * n
+        )
         for n in range(1, 21)
     ]
     measured = [make_evaluation(n, names, metrics, central=False, scatter=0.12) for n in range(21)]
