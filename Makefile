@@ -13,7 +13,7 @@ PYTESTFLAGS ?=
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(STAMP) ## train the two examples: digits on a hundred phones, four hospitals
+demo: $(STAMP) ## train the two examples: digits on a hundred phones, five hospitals
 	$(BIN)/tacit run examples/digits.py
 	$(BIN)/tacit run examples/hospitals.py
 

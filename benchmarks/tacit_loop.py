@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 import tacit
+from benchmarks.reference.threads import one_thread
 from benchmarks.reference.workloads import WORKLOADS, UserData, Workload, cohort, load, make_model
 from tacit.core.cohort import Indices
 from tacit.core.layout import Vector
@@ -30,7 +31,6 @@ from tacit.sim.engine import Engine
 from tacit.sim.pool import InProcess, Trainers, Workers
 from tacit.sim.timeline import Timeline
 from tacit.training.flat import build
-from tacit.training.threads import one_thread
 
 SEED, MOST_ROUNDS = 0, 1000
 

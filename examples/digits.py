@@ -16,7 +16,7 @@ def population():
 job = tacit.Job(
     name="digits",
     task=tacit.Task(model=model, loss="cross_entropy", metrics=["accuracy"]),
-    algorithm=tacit.FedAvg(local=tacit.LocalSGD(lr=0.1, epochs=1, batch_size=10)),
+    algorithm=tacit.FedAvg(local=tacit.LocalSGD(lr=0.3, epochs=5, batch_size=10)),
     cohort=tacit.FixedSize(20),
     rounds=30,
     seed=0,

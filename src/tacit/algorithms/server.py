@@ -31,6 +31,10 @@ class ServerSGD(Part, frozen=True, tag="server_sgd"):
 
     With momentum this is FedAvgM (Hsu et al. 2019): ``m = momentum * m + update; w = w + lr * m``.
 
+    Attributes:
+        lr: Server learning rate; 1 adds the mean update as it is.
+        momentum: How much of the last step is kept.
+
     >>> vector, _ = ServerSGD(lr=0.5).step(np.zeros(2, np.float32), np.ones(2, np.float32), {})
     >>> vector.tolist()
     [0.5, 0.5]
@@ -52,7 +56,6 @@ class _Adaptive(Part, frozen=True):
 
     lr: Positive = 0.01
     beta1: OpenShare = 0.9
-    beta2: OpenShare = 0.99
     tau: Positive = 1e-3
 
     def step(self, vector: Vector, update: Vector, state: State) -> tuple[Vector, State]:
@@ -82,12 +85,23 @@ class ServerAdam(_Adaptive, frozen=True, tag="server_adam"):
         tau: Degree of adaptivity; larger is closer to plain momentum.
     """
 
+    beta2: OpenShare = 0.99
+
     def second_moment(self, second: Vector, squared: Vector) -> Vector:
         return np.float32(self.beta2) * second + np.float32(1 - self.beta2) * squared
 
 
 class ServerYogi(_Adaptive, frozen=True, tag="server_yogi"):
-    """FedYogi: the second moment moves by a bounded step toward the squared update (Reddi et al. 2021)."""
+    """FedYogi: the second moment moves by a bounded step toward the squared update (Reddi et al. 2021).
+
+    Attributes:
+        lr: Server learning rate, eta in the paper.
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
+        tau: Degree of adaptivity; larger is closer to plain momentum.
+    """
+
+    beta2: OpenShare = 0.99
 
     def second_moment(self, second: Vector, squared: Vector) -> Vector:
         moved: Vector = second - np.float32(1 - self.beta2) * squared * np.sign(second - squared)
@@ -97,7 +111,10 @@ class ServerYogi(_Adaptive, frozen=True, tag="server_yogi"):
 class ServerAdagrad(_Adaptive, frozen=True, tag="server_adagrad"):
     """FedAdagrad: the second moment is the sum of all squared updates (Reddi et al. 2021).
 
-    ``beta2`` is not used; ``beta1`` is 0 by default, as in the paper.
+    Attributes:
+        lr: Server learning rate, eta in the paper.
+        beta1: Decay of the first moment; 0 by default, as in the paper.
+        tau: Degree of adaptivity; larger is closer to plain momentum.
     """
 
     beta1: OpenShare = 0.0

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tacit.core.errors import RemoteProtocolError
-from tacit.core.layout import Rows
+from tacit.core.layout import Rows, finite_rows
 from tacit.core.spec import UpdateSpec
 from tacit.core.stage import Memory, Stage, StageContext, Total
 
@@ -14,6 +14,9 @@ class Chain:
     """Stages in order: the client encodes first to last, the server decodes last to first.
 
     A chain obeys the law of a stage, since it is one.
+
+    Attributes:
+        stages: The stages, in the client's order.
     """
 
     stages: tuple[Stage, ...] = ()
@@ -35,8 +38,10 @@ class Chain:
 
     def encode(self, rows: Rows, memory: Memory, ctx: StageContext) -> tuple[Rows, Memory]:
         """Encode rows of shape (clients, size), one per client; they may be overwritten."""
+        bad = ~finite_rows(rows)
         for stage, spec in zip(self.stages, self.specs(ctx.spec), strict=False):
             rows, memory = stage.encode(rows, memory, replace(ctx, spec=spec))
+        rows[bad] = 0.0  # a stage that made such a row zero has hidden it from those after it
         return rows, memory
 
     def decode(self, total: Total, sent: UpdateSpec, ctx: StageContext) -> Total:
@@ -49,7 +54,12 @@ class Chain:
 
 @dataclass(frozen=True)
 class Codec:
-    """A chain bound to the update that enters it: both ends of the wire hold the same one."""
+    """A chain bound to the update that enters it: both ends of the wire hold the same one.
+
+    Attributes:
+        chain: The stages.
+        spec: Declared facts about the update that enters the first.
+    """
 
     chain: Chain
     spec: UpdateSpec

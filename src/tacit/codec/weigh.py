@@ -1,10 +1,10 @@
 """Give each update its weight in the mean, capped in public."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from msgspec import Meta
 
-from tacit.core.bounds import Count
 from tacit.core.layout import Rows, finite_rows
 from tacit.core.part import Part
 from tacit.core.spec import SegmentSpec, UpdateSpec
@@ -30,7 +30,7 @@ class Weigh(Part, frozen=True, tag="weigh"):
     """
 
     by: Literal["examples", "uniform"] = "examples"
-    cap: Count = 1_000_000
+    cap: Annotated[int, Meta(ge=1, le=2**24)] = 1_000_000  # up to 2^24 float32 counts exactly
 
     @property
     def largest(self) -> int:

@@ -12,6 +12,7 @@ from tacit.core.errors import PlanError
 from tacit.core.part import Part
 
 Indices = npt.NDArray[np.int64]
+"""Positions of clients in their population, shape (clients,)."""
 
 
 @runtime_checkable
@@ -40,6 +41,10 @@ class FixedSize(Part, frozen=True, kw_only=False, tag="fixed_size"):
 
     With ``over_selection`` above 1 more clients are invited than wanted, and the round closes as soon
     as ``count`` have answered (Bonawitz et al. 2019, section 3.3).
+
+    Attributes:
+        count: How many updates a round wants.
+        over_selection: How many times as many clients are invited.
 
     >>> FixedSize(20, over_selection=1.3).invited(population=1000)
     26
@@ -76,6 +81,9 @@ class FixedSize(Part, frozen=True, kw_only=False, tag="fixed_size"):
 
 class Poisson(Part, frozen=True, tag="poisson"):
     """Invite every client independently with the same probability; the cohort's size varies.
+
+    Attributes:
+        rate: That probability.
 
     >>> len(Poisson(rate=1.0).sample(5, np.random.default_rng(0)))
     5

@@ -35,16 +35,26 @@ class PoissonSampledEvent(Part, frozen=True, tag="poisson_sampled"):
 
 
 class RepeatedEvent(Part, frozen=True, tag="repeated"):
-    """The same event several times over, adaptively composed."""
+    """The same event several times over, adaptively composed.
+
+    Attributes:
+        event: What is repeated.
+        count: How many times it happened.
+    """
 
     event: "PrivacyEvent"
     count: Count
 
 
 class ComposedEvent(Part, frozen=True, tag="composed"):
-    """Several events, adaptively composed."""
+    """Several events, adaptively composed.
+
+    Attributes:
+        events: The events, in order.
+    """
 
     events: tuple["PrivacyEvent", ...]
 
 
 PrivacyEvent = NonPrivateEvent | GaussianEvent | PoissonSampledEvent | RepeatedEvent | ComposedEvent
+"""What one release cost: one of the events of this module."""

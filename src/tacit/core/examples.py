@@ -9,6 +9,7 @@ import numpy.typing as npt
 from tacit.core.errors import DataError
 
 Array = npt.NDArray[Any]
+"""A NumPy array of any dtype."""
 
 
 @dataclass(frozen=True)

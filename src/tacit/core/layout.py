@@ -24,7 +24,12 @@ def finite_rows(rows: Rows) -> npt.NDArray[np.bool_]:
 
 
 class Tensor(Settings, frozen=True):
-    """One tensor's place in a segment: its name and its shape (row-major)."""
+    """One tensor's place in a segment.
+
+    Attributes:
+        name: The tensor's name in the model.
+        shape: Its shape; the vector holds it row by row.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -36,7 +41,12 @@ class Tensor(Settings, frozen=True):
 
 
 class Segment(Settings, frozen=True):
-    """A named run of coordinates that obey the same rule: parameters, buffers, metrics, ..."""
+    """A named run of coordinates that obey the same rule: parameters, buffers, metrics, ...
+
+    Attributes:
+        name: The segment's name, unique in its layout.
+        tensors: The tensors it holds, in order.
+    """
 
     name: str
     tensors: tuple[Tensor, ...]
@@ -49,6 +59,9 @@ class Segment(Settings, frozen=True):
 
 class Layout(Settings, frozen=True):
     """What lies where in a flat vector: named segments, each a run of named tensors.
+
+    Attributes:
+        segments: The segments, in order.
 
     >>> layout = Layout.of(parameters={"weight": (2, 3), "bias": (2,)}, buffers={"mean": (3,)})
     >>> layout.size, layout.slice("buffers")

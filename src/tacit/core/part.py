@@ -17,16 +17,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 
 from tacit.core.errors import ConfigError
 
 T = TypeVar("T")
 
 ENTRY_POINTS = "tacit.parts"
+"""The entry-point group under which other packages name the modules of their parts."""
 _classes: list[type["Part"]] = []
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+@typing.dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
+class _KeywordOnly(msgspec.StructMeta):
+    """Makes fields keyword-only unless a class says otherwise; msgspec asks every class anew."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
+        return super().__new__(mcs, name, bases, namespace, **{"kw_only": True, **options})
+
+
+class Settings(msgspec.Struct, metaclass=_KeywordOnly, frozen=True, forbid_unknown_fields=True):
     """A frozen block of typed settings; a value built in Python obeys what a file must obey.
 
     Raises:
@@ -128,11 +138,11 @@ def resolve(name: str) -> Callable[..., Any]:
     """Import what ``"package:function"`` names.
 
     Raises:
-        ConfigError: No such module or no such name in it.
+        ConfigError: No such module, no such name in it, or the name of something that cannot be called.
     """
     module_name, _, path = name.partition(":")
-    if not path:
-        raise ConfigError("T107", f"{name!r} names no callable", fix='Write it as "package.module:function".')
+    if not path or not module_name or module_name.startswith("."):
+        raise _no_callable(name)
     try:
         target: Any = importlib.import_module(module_name)
         for step in path.split("."):
@@ -141,6 +151,8 @@ def resolve(name: str) -> Callable[..., Any]:
         raise ConfigError(
             "T107", f"cannot import {name!r}: {error}", fix="Check the spelling and PYTHONPATH."
         ) from None
+    if not callable(target):
+        raise _no_callable(name)
     return typing.cast(Callable[..., Any], target)
 
 
@@ -163,9 +175,13 @@ def _decode_custom(kind: Any, data: Any) -> Any:
         return data  # msgspec checks isinstance afterwards and words the complaint
     tag = data.get("type")
     known = parts(kind)
-    if tag not in known:
+    if not isinstance(tag, str) or tag not in known:
         raise _unknown_tag(tag, kind, known)
     return decode(known[tag], data)
+
+
+def _no_callable(name: str) -> ConfigError:
+    return ConfigError("T107", f"{name!r} names no callable", fix='Write it as "package.module:function".')
 
 
 def _unknown_tag(tag: object, kind: Any, known: Iterable[str]) -> ConfigError:
@@ -223,8 +239,9 @@ def _step(value: Any, key: str, index: str) -> Any:
 
 
 def _block_of(annotation: Any, value: Any) -> Any:
-    if isinstance(value, dict) and value.get("type") in registry():
-        return registry()[value["type"]]
+    tag = value.get("type") if isinstance(value, dict) else None
+    if isinstance(tag, str) and tag in registry():
+        return registry()[tag]
     candidates = [annotation, *typing.get_args(annotation)]
     return next((c for c in candidates if _is_settings(c)), annotation)
 
@@ -244,6 +261,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _encode_other(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
     if callable(value):
         return address(value)
     return str(value)

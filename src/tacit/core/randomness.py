@@ -8,6 +8,7 @@ import hashlib
 import numpy as np
 
 Address = str | int
+"""One word of an address: a purpose, a round's number, a client's id."""
 
 
 def generator(seed: int, *address: Address) -> np.random.Generator:
@@ -31,5 +32,10 @@ def seed64(seed: int, *address: Address) -> int:
 
 def _digest(seed: int, address: tuple[Address, ...]) -> bytes:
     # Lengths are part of the text: ("ab", "c") and ("a", "bc") are different addresses.
-    words = [f"{type(word).__name__}{len(str(word))}:{word}" for word in (seed, *address)]
+    # NumPy's numbers and strings count as Python's: an id is the same client wherever it was read.
+    words = [f"{_kind(word)}{len(str(word))}:{word}" for word in (seed, *address)]
     return hashlib.blake2b("".join(words).encode(), digest_size=16, person=b"tacit.rng").digest()
+
+
+def _kind(word: Address) -> str:
+    return "str" if isinstance(word, str) else "int"

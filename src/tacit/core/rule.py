@@ -17,6 +17,7 @@ Sees = Literal["sum", "individuals"]
 IntegerTotal = npt.NDArray[np.int64]
 """A partial sum on the grid, int64, shape (size,)."""
 
+_FINEST = -149  # float32 knows nothing finer than 2^-149, and 1 / step must stay finite
 _BLOCK = 1 << 14  # lanes handled at once: a block of float64 stays in the core's own cache
 
 
@@ -63,7 +64,7 @@ class Grid:
                     where=f"segment {segment.name!r}",
                     fix="Lower the largest weight or the cohort, or set a clipping bound.",
                 )
-            lanes.append((segment.size, 2.0**exponent, segment.coordinate_bound))
+            lanes.append((segment.size, 2.0 ** max(exponent, _FINEST), segment.coordinate_bound))
         return cls(tuple(lanes), clients)
 
     @property

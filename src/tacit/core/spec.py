@@ -32,6 +32,9 @@ class SegmentSpec:
 class UpdateSpec:
     """Declared facts about one client's update, segment by segment, in order.
 
+    Attributes:
+        segments: Declared facts about each segment.
+
     >>> spec = UpdateSpec.of(parameters=4, buffers=2)
     >>> spec.size, spec.wire_bytes, spec.slice("buffers")
     (6, 24, slice(4, 6, None))

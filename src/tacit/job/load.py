@@ -15,6 +15,7 @@ from tacit.job.modules import load_module, member
 from tacit.job.override import override
 
 PopulationLike = Population | Split | Mapping[str, Any] | Callable[[], Any]
+"""What a run takes as its clients: a mapping goes from id to data, a function returns one of the others."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def job_of(tree: dict[str, Any], folder: Path) -> Job:
     }
     if isinstance(task := tree.get("task"), dict):
         _import_members(task, folder)
+        if isinstance(task.get("initial"), str):
+            task["initial"] = str(folder / task["initial"])
     return decode(Job, tree)
 
 

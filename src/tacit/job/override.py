@@ -30,7 +30,7 @@ def _set(value: Any, steps: list[str], new: Any, where: str) -> Any:
     if not steps:
         return new
     step, rest = steps[0], steps[1:]
-    if isinstance(value, tuple) and step.isdigit() and int(step) < len(value):
+    if isinstance(value, tuple) and step.isdecimal() and int(step) < len(value):
         changed = _set(value[int(step)], rest, new, f"{where}[{step}]")
         return (*value[: int(step)], changed, *value[int(step) + 1 :])
     if not isinstance(value, Settings):

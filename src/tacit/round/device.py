@@ -58,6 +58,8 @@ class RoundDevice:
         return (Train(event.clients),)
 
     def _hand_over(self, trained: Trained, assignment: Assignment) -> tuple[DeviceEffect, ...]:
+        if not set(self._clients).issuperset((*trained.clients, *trained.failures)):
+            raise LocalProtocolError("T512", "training ended for a client that was assigned nothing")
         sound = self._within_bounds(trained.rows)
         failures = dict(trained.failures)
         for index in np.flatnonzero(~sound):

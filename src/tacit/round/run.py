@@ -131,6 +131,7 @@ class Run:
     Args:
         settings: What the run is made of.
         state: Where to start: the initial model, or what a killed run left.
+        finished: Whether the run is over.
     """
 
     settings: RunSettings
@@ -143,9 +144,9 @@ class Run:
 
     def begin(self) -> tuple[RunEffect, ...]:
         """Return the first effects; a resumed run goes on where it was."""
-        if self.state.history:
-            return self._next()
-        return (Evaluate(self.state.round, self.state.vector),)
+        if self._is_measurement_due():
+            return (Evaluate(self.state.round, self.state.vector),)
+        return self._next()
 
     def receive(self, event: RoundClosed | Evaluated) -> tuple[RunEffect, ...]:
         """Take the result of an effect and return what is next.
@@ -221,6 +222,14 @@ class Run:
     def _is_measured(self) -> bool:
         last = self.state.committed >= self.settings.rounds
         return last or self.state.committed % self.settings.evaluation.every == 0
+
+    def _is_measurement_due(self) -> bool:
+        """Tell whether the snapshot was kept between a round and the measurement after it."""
+        state = self.state
+        if not state.history:
+            return True
+        just_committed = state.abandoned_in_a_row == 0 and state.round > state.history[-1].round
+        return just_committed and self._is_measured()
 
     def _next(self) -> tuple[RunEffect, ...]:
         state, settings = self.state, self.settings

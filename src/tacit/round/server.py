@@ -74,6 +74,10 @@ class RoundServer:
         """How many more updates the round can take before it closes."""
         return self._wanted - len(self._answered) if self.phase == "collecting" else 0
 
+    @property
+    def _is_closed(self) -> bool:
+        return self.phase in ("committed", "abandoned")
+
     def receive(self, event: ServerEvent, now: Seconds) -> tuple[ServerEffect, ...]:
         """Take one event at a time and return what is to be done.
 
@@ -96,8 +100,10 @@ class RoundServer:
                 return self._gone(event.clients, now, lambda: self._late.extend(event.clients))
             case DeadlinePassed() if self.phase == "collecting":
                 return self._close(now)
-            case UpdatesReceived() if self.phase in ("committed", "abandoned"):
-                raise RemoteProtocolError("T511", f"round {self.number} is closed: the update is late")
+            case UpdatesReceived() | ClientFailed() if self._is_closed:
+                raise RemoteProtocolError("T511", f"round {self.number} is closed: the message is late")
+            case DeadlinePassed() if self._is_closed:
+                return ()  # the call-back it had asked for; it needs it no more
         raise LocalProtocolError(
             "T512", f"{type(event).__name__} is not legal while the round is {self.phase}"
         )

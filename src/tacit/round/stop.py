@@ -1,5 +1,6 @@
 """When a run ends before its last round."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable
 
@@ -21,7 +22,13 @@ class StopRule(Protocol):
 
 
 class TargetMetric(Part, frozen=True, tag="target_metric"):
-    """Stop as soon as a metric reaches a value (losses and errors: falls to it)."""
+    """Stop as soon as a metric reaches a value (losses and errors: falls to it).
+
+    Attributes:
+        metric: Name of the metric, as the task has it, or ``"loss"``.
+        value: The value to reach.
+        on: Where it is measured: on the central test set, or as the mean over clients.
+    """
 
     metric: str
     value: float
@@ -36,7 +43,14 @@ class TargetMetric(Part, frozen=True, tag="target_metric"):
 
 
 class Patience(Part, frozen=True, tag="patience"):
-    """Stop when a metric has not improved by more than ``least_gain`` for ``rounds`` rounds."""
+    """Stop when a metric has not improved by more than ``least_gain`` for ``rounds`` rounds.
+
+    Attributes:
+        metric: Name of the metric, as the task has it, or ``"loss"``.
+        rounds: How many rounds without improvement are borne.
+        least_gain: By how much a value must be better to count as an improvement.
+        on: Where it is measured: on the central test set, or as the mean over clients.
+    """
 
     metric: str = "loss"
     rounds: Count = 10
@@ -48,7 +62,9 @@ class Patience(Part, frozen=True, tag="patience"):
         best, best_round = None, 0
         for record in history:
             value = record.value(self.metric, self.on)
-            if value is not None and (best is None or sign * (value - best) > self.least_gain):
+            if value is None or math.isnan(value):
+                continue
+            if best is None or sign * (value - best) > self.least_gain:
                 best, best_round = value, record.round
         if best is None or history[-1].round - best_round < self.rounds:
             return None

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from tacit.core.bounds import NonNegative, OpenShare, Positive
+from tacit.core.bounds import NonNegative, OpenShare, Share
 from tacit.core.cohort import Indices
 from tacit.core.part import Part, Settings
 from tacit.core.randomness import generator
@@ -55,7 +55,11 @@ class Dropout(Protocol):
 
 
 class RandomDropout(Part, frozen=True, kw_only=False, tag="random_dropout"):
-    """Every invited client vanishes with the same probability."""
+    """Every invited client vanishes with the same probability.
+
+    Attributes:
+        rate: That probability.
+    """
 
     rate: OpenShare
 
@@ -72,12 +76,7 @@ class UnreliableClients(Part, frozen=True, tag="unreliable_clients"):
     """
 
     share: OpenShare = 0.2
-    rate: Positive = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rate > 1:
-            raise ValueError(f"rate must be a probability, not {self.rate}")
+    rate: Share = 0.5
 
     def probability(self, client_uniform: Floats) -> Floats:
         return np.where(client_uniform < self.share, self.rate, 0.0)

@@ -1,7 +1,7 @@
 """What one process of a simulation does: train groups of clients, and measure the model on some."""
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -97,7 +97,7 @@ class Engine:
         (sent,) = self._device.receive(TrainingDone(trained))
         assert isinstance(sent, SendUpdates)
         self._plan.grid.add_rows(sent.rows, total)
-        return Done(list(sent.clients), {**failures, **sent.failures}, dict(trained.buffers))
+        return Done(list(sent.clients), {**failures, **sent.failures}, _sound(trained.buffers, sent.clients))
 
     def _nobody(self) -> Trained:
         return Trained((), np.empty((0, self._executor.spec.size), dtype=np.float32), ())
@@ -110,12 +110,12 @@ class Engine:
             client = self._population.ids[call.position]
             examples = _attempt(client, partial(self._population.train, call.position), failures)
             if examples is not None:
-                yield ClientWork(client, examples, assignment.round, call.max_steps, call.buffers)
+                yield ClientWork(client, _guarded(examples), assignment.round, call.max_steps, call.buffers)
 
     def measure(self, vector: Vector, examples: Examples) -> dict[str, float]:
         """Measure the model on examples."""
         self._evaluator.load(vector)
-        return self._evaluator.measure(examples)
+        return self._evaluator.measure(_guarded(examples))
 
     def measure_clients(
         self, vector: Vector, calls: Sequence[Call]
@@ -138,7 +138,27 @@ class Engine:
         if examples is None or not len(examples):
             return {}
         self._evaluator.load(vector, call.buffers)
-        return self._evaluator.measure(examples)
+        return self._evaluator.measure(_guarded(examples))
+
+
+def _guarded(examples: Examples) -> Examples:
+    """Return the examples read-only: a model may change its inputs in place, and gets a copy to do so.
+
+    Otherwise a client would find other data in its next round than after a resume.
+    """
+    arrays = [array.view() for array in (*examples.inputs, examples.target)]
+    for array in arrays:
+        array.flags.writeable = False
+    return Examples(tuple(arrays[:-1]), arrays[-1])
+
+
+def _sound(buffers: Mapping[str, Vector], clients: Sequence[str]) -> dict[str, Vector]:
+    """Return what clients keep; one that was refused, or whose buffers overflowed, keeps its old ones."""
+    return {
+        client: buffers[client]
+        for client in clients
+        if client in buffers and np.isfinite(buffers[client]).all()
+    }
 
 
 def _attempt(client: str, action: Callable[[], T], failures: dict[str, Failure]) -> T | None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: stop at the next safe point, at once when asked twice."""
+"""Ctrl-C and SIGTERM: stop at the next safe point; at once when asked twice, or before the run has begun."""
 
 import signal
 import threading
@@ -12,10 +12,15 @@ class Interrupted(Exception):  # noqa: N818 - a request, not an error
 
 
 class Interruption:
-    """Remembers that somebody asked to stop."""
+    """Remembers that somebody asked to stop.
+
+    Attributes:
+        asked: Whether somebody did.
+        patient: Whether to wait for a safe point; until there is something to lose, stop at once.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.patient = False
 
     def check(self) -> None:
         """Raise ``Interrupted`` if somebody asked to stop."""
@@ -23,7 +28,7 @@ class Interruption:
             raise Interrupted
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked or not self.patient:
             raise KeyboardInterrupt
         self.asked = True
 

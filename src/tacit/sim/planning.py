@@ -27,10 +27,13 @@ def planned(
     job: Job, population: PopulationLike, *, data: Path | str | None = None
 ) -> tuple[Plan, Population]:
     """Return the plan, and the population that was opened for it."""
+    from tacit.training.evaluate import Evaluator
     from tacit.training.flat import build
 
     opened = open_population(population, None if data is None else Path(data))
-    return make_plan(job, build(job.task, model_seed(job)).layout, opened.sizes), opened
+    model = build(job.task, model_seed(job))
+    Evaluator(job.task, model)  # refuses a loss or a metric that nobody knows
+    return make_plan(job, model.layout, opened.sizes), opened
 
 
 def download(split: Split, data: Path | str | None = None) -> None:

@@ -1,10 +1,12 @@
 """Persistent worker processes: model and accumulators in shared memory, one partial sum back from each."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Protocol
@@ -28,6 +30,7 @@ Check = Callable[[], None]
 """Called while waiting; raises to interrupt."""
 
 _POLL_S = 0.1
+_PATIENCE_S = 5.0  # a job file may have taught the worker not to heed SIGTERM
 
 
 class Trainers(Protocol):
@@ -83,8 +86,15 @@ class Workers:
     """
 
     def __init__(self, count: int) -> None:
-        self._workers = [_Worker() for _ in range(count)]
+        self._workers: list[_Worker] = []
         self._plan: Plan | None = None
+        try:
+            for _ in range(count):
+                self._workers.append(_Worker())
+        except OSError as error:
+            self.close()
+            what = f"cannot start {count} worker processes: {error.strerror}"
+            raise RunError("T301", what, where="workers", fix="Use fewer workers.") from error
 
     def set_up(self, plan: Plan, population: Population) -> Population:
         """Give every worker the plan and the population; return the population in shared memory.
@@ -93,14 +103,17 @@ class Workers:
             RunError: A worker could not be set up.
         """
         self._plan = plan
-        self._parcel = Parcel((plan, population))
-        self._vector_block = SharedBlock(4 * plan.layout.size)
-        self._vector = self._vector_block.array(np.float32, plan.layout.size)
-        for worker in self._workers:
-            worker.set_up(self._parcel, self._vector_block, plan)
-        for worker in self._workers:
-            worker.answer(_nothing)
-        return self._parcel.open()[1]  # type: ignore[no-any-return]
+        parcel, vector = Parcel((plan, population)), SharedBlock(4 * plan.layout.size)
+        self._vector = vector.array(np.float32, plan.layout.size)
+        try:
+            for worker in self._workers:
+                worker.set_up(parcel, vector, plan)
+            for worker in self._workers:
+                worker.answer(_nothing)
+        finally:  # every worker has descriptors of its own by now
+            parcel.block.close()
+            vector.close()
+        return parcel.open()[1]  # type: ignore[no-any-return]
 
     def train(
         self, assignment: Assignment, vector: Vector, calls: Sequence[Call], check: Check
@@ -135,10 +148,12 @@ class Workers:
             values, failed = worker.answer(check)
             found |= values
             failures |= failed
-        return dict(sorted(found.items())), failures
+        return found, failures
 
     def close(self) -> None:
         """End all workers; returns when they are gone."""
+        for worker in self._workers:
+            worker.end()
         for worker in self._workers:
             worker.close()
 
@@ -170,9 +185,25 @@ class _Worker:
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
         self._connection = Connection(os.dup(self._socket.fileno()))
-        command = [sys.executable, "-m", "tacit.sim.worker", str(theirs.fileno())]
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-        theirs.close()
+        # -P: the working directory is not on the path of this process, so not on the worker's either.
+        command = [sys.executable, "-P", "-m", "tacit.sim.worker", str(theirs.fileno())]
+        path = os.pathsep.join(filter(None, map(str, sys.path)))
+        # Ctrl-C reaches the whole group: blocked until the worker can ignore it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process = subprocess.Popen(
+                command,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        except OSError:
+            self._connection.close()
+            self._socket.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            theirs.close()
 
     def set_up(self, parcel: Parcel, vector: SharedBlock, plan: Plan) -> None:
         """Send what the worker needs; ``answer`` tells when it is ready."""
@@ -193,7 +224,8 @@ class _Worker:
                 "sizes": [size for size, _ in blocks],
             }
         )
-        socket.send_fds(self._socket, [b"h"], [handle for _, handle in blocks])
+        with suppress(OSError):  # as in _send
+            socket.send_fds(self._socket, [b"h"], [handle for _, handle in blocks])
         total.close()
 
     def ask(self, *request: Any) -> None:
@@ -211,7 +243,7 @@ class _Worker:
         try:
             answer = self._connection.recv()
         except (EOFError, OSError):
-            raise self._died() from None
+            raise self._died(check) from None
         if isinstance(answer, Complaint):
             raise answer.error or RunError(
                 "T302", "a worker process failed", where=answer.text, fix="See the traceback."
@@ -219,13 +251,12 @@ class _Worker:
         return answer
 
     def _send(self, value: Any) -> None:
-        try:
+        with suppress(OSError):  # that the worker is gone is found out when its answer is awaited
             self._connection.send(value)
-        except OSError:
-            raise self._died() from None
 
-    def _died(self) -> RunError:
-        code = self._process.wait()
+    def _died(self, check: Check) -> RunError:
+        code = self._gone()
+        check()  # whoever stopped the whole group asked this process, too
         return RunError(
             "T301",
             f"a worker process ended unexpectedly (exit status {code})",
@@ -233,12 +264,22 @@ class _Worker:
             fix="If memory ran out, use fewer workers. Nothing is lost: resume the run.",
         )
 
+    def end(self) -> None:
+        """Let the process end."""
+        self._process.terminate()
+
     def close(self) -> None:
-        """End the process; returns when it is gone."""
+        """Wait until the process is gone."""
+        self._gone()
         self._connection.close()
         self._socket.close()
-        self._process.terminate()
-        self._process.wait()
+
+    def _gone(self) -> int:
+        try:
+            return self._process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
 
 
 def _chunks(calls: Sequence[Call], size: int) -> list[Sequence[Call]]:

@@ -1,10 +1,15 @@
 """From whatever a job file calls its population to an opened one."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from tacit.core.errors import ConfigError
 from tacit.data import Population, Split
+from tacit.data.summary import PopulationSummary, summarise
 from tacit.job import PopulationLike
 from tacit.store import Holding
 from tacit.store.downloads import obtain
@@ -21,8 +26,7 @@ def open_population(population: PopulationLike, folder: Path | None = None) -> P
         ConfigError: It is none of these.
         DataError: Its data is missing and cannot be downloaded, or does not fit.
     """
-    if callable(population) and not isinstance(population, Population | Split):
-        population = population()
+    population = called(population)
     if isinstance(population, Split):
         obtain(population, folder)
         return population.open(folder)
@@ -38,9 +42,22 @@ def open_population(population: PopulationLike, folder: Path | None = None) -> P
     )
 
 
-def holding(population: Population) -> Holding:
-    """Describe who holds what, for the run's record."""
-    summary = population.summary(clients=_DESCRIBED)
+def called(population: PopulationLike) -> Any:
+    """Return what a job file's function returns, or what was given in its place."""
+    if callable(population) and not isinstance(population, Population | Split):
+        return population()
+    return population
+
+
+def holding(population: Population) -> Holding | None:
+    """Describe who holds what, for the run's record; clients whose data cannot be loaded are left out."""
+    try:
+        summary = population.summary(clients=_DESCRIBED)
+    except Exception:  # noqa: BLE001 - a client's own data code may raise anything
+        found = _summary_of_sound_clients(population)
+        if found is None:
+            return None
+        summary = found
     return Holding(
         clients=summary.clients,
         examples=summary.examples,
@@ -50,6 +67,15 @@ def holding(population: Population) -> Holding:
         labels=summary.labels,
         counts=tuple(tuple(_number(value) for value in row) for row in summary.counts.tolist()),
     )
+
+
+def _summary_of_sound_clients(population: Population) -> PopulationSummary | None:
+    ids, targets = [], []
+    for position in np.unique(np.linspace(0, len(population) - 1, _DESCRIBED).astype(np.int64)).tolist():
+        with suppress(Exception):  # as above
+            targets.append(population.train(position).target)
+            ids.append(population.ids[position])
+    return summarise(ids, targets, population.sizes) if ids else None
 
 
 def _number(value: float) -> float | None:

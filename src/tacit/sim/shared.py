@@ -57,7 +57,7 @@ def _anonymous_file(size: int) -> int:
 class Parcel:
     """A value packed for worker processes: its large arrays lie in shared memory, once for all of them.
 
-    Memory-mapped arrays travel as their file's name and are mapped again.
+    Memory-mapped arrays, and contiguous parts of such, travel as their file's name and are mapped again.
 
     Args:
         value: Anything that pickles; functions of a script or a notebook travel by value.
@@ -87,14 +87,29 @@ def unpack(pickled: bytes, spans: Sequence[tuple[int, int]], block: SharedBlock)
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap) and value.filename is not None:
-            return _map_again, (str(value.filename), value.dtype, value.shape, value.offset, _order(value))
+        if isinstance(value, np.ndarray):
+            place = _place(value)
+            if place is not None:
+                return _map_again, (*place, value.dtype, value.shape, _order(value))
         return super().reducer_override(value)
+
+
+def _place(array: npt.NDArray[Any]) -> tuple[str, int] | None:
+    """Return where in which file an array lies; None if it is not, or not as it stands, in one."""
+    whole: Any = array
+    while isinstance(whole.base, np.ndarray):  # a part's own offset is that of the whole
+        whole = whole.base
+    if not isinstance(whole, np.memmap) or not isinstance(whole.base, mmap.mmap) or whole.filename is None:
+        return None
+    # What was written to a private map ("c") is in no file.
+    if whole.mode == "c" or not array.size or not (array.flags.c_contiguous or array.flags.f_contiguous):
+        return None
+    return str(whole.filename), whole.offset + array.ctypes.data - whole.ctypes.data
 
 
 def _order(array: npt.NDArray[Any]) -> str:
     return "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
 
 
-def _map_again(path: str, dtype: Any, shape: tuple[int, ...], offset: int, order: Any) -> npt.NDArray[Any]:
+def _map_again(path: str, offset: int, dtype: Any, shape: tuple[int, ...], order: Any) -> npt.NDArray[Any]:
     return np.memmap(path, dtype=dtype, mode="r", shape=shape, offset=offset, order=order)

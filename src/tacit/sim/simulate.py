@@ -2,52 +2,36 @@
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
-from tacit.core.errors import ConfigError, RunError, StoreError
+from tacit.core.errors import ConfigError, RunError, TacitError
 from tacit.core.events import NonPrivateEvent
 from tacit.core.metrics import higher_is_better, summarise
 from tacit.core.part import encode
 from tacit.core.randomness import generator
 from tacit.data import Population, Split
-from tacit.job import SCHEMA_VERSION, Job, Plan, PopulationLike, digest, make_plan, model_seed
+from tacit.job import SCHEMA_VERSION, Job, Plan, PopulationLike, make_plan, model_seed
 from tacit.round import EvaluationRecord, Run, Snapshot
 from tacit.round.messages import RoundClosed
 from tacit.round.run import Evaluate, Evaluated, Finish, NoteRound, RunEffect, StartRound
 from tacit.round.world import VirtualWorld
+from tacit.sim.beginning import Source, begin_run, default_folder, first_info, now
 from tacit.sim.engine import Call, Engine
 from tacit.sim.interrupt import Interrupted, Interruption, interruption
-from tacit.sim.machine import machine, versions
 from tacit.sim.observer import Observer, Silent
 from tacit.sim.pool import InProcess, Trainers, Workers
-from tacit.sim.populations import holding, open_population
+from tacit.sim.populations import called, holding, open_population
 from tacit.sim.result import Result
 from tacit.sim.timeline import Timeline
-from tacit.store import CheckpointWriter, FinalMetrics, RunFolder, RunInfo, load_snapshot, save_snapshot
+from tacit.store import CheckpointWriter, FinalMetrics, RunFolder, RunInfo
 from tacit.training.executor import Failure
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a job came from, for the record.
-
-    Attributes:
-        path: The job file.
-        sha256: Digest of its text.
-        overrides: What ``--set`` changed.
-    """
-
-    path: str
-    sha256: str
-    overrides: tuple[str, ...] = ()
 
 
 def run(
@@ -92,33 +76,25 @@ def run(
         stack.enter_context(borrowed_torch())
         stop = stack.enter_context(interruption())
         pool = stack.enter_context(Workers(workers)) if workers > 1 else None
-        opened = open_population(population, None if data is None else Path(data))
-        model_engine, plan, opened = _prepare(job, opened, pool)
-        place = Path(folder) if folder is not None else default_folder(job.name)
+        population = called(population)  # once: it may take long
         settings = _resolved(job, population)
-        with _opened_folder(place, plan, model_engine, settings, resume, source, workers) as (
-            run_folder,
-            state,
-            info,
-        ):
-            trainers: Trainers = pool if pool is not None else InProcess(plan, model_engine)
-            driver = _Driver(
-                plan, opened, model_engine, trainers, run_folder, state, info, stop, observer or Silent()
-            )
-            driver.drive()
+        population = open_population(population, None if data is None else Path(data))
+        engine, plan, population = _prepare(job, population, pool)
+        place = Path(folder) if folder is not None else default_folder(job.name)
+        stop.patient = True
+        info = first_info(plan, settings, source, workers)
+        begun = begin_run(place, engine.model.vector(), settings, info, resume=resume)
+        with begun as (run_folder, state, info):
+            trainers: Trainers = pool if pool is not None else InProcess(plan, engine)
+            _Driver(
+                plan, population, engine, trainers, run_folder, state, info, stop, observer or Silent()
+            ).drive()
     result = Result(place, job)
     if result.outcome == "failed":
         raise RunError(
             "T304", result.info.reason, where=str(place), fix="The report in the run folder says more."
         )
     return result
-
-
-def default_folder(name: str) -> Path:
-    """Return a folder for a new run of that name: ``runs/NAME-DATE-TIME``, numbered if it exists."""
-    stem = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    candidates = (Path("runs") / (stem if not number else f"{stem}-{number}") for number in range(1000))
-    return next(path for path in candidates if not path.exists())
 
 
 def _prepare(job: Job, population: Population, pool: Workers | None) -> tuple[Engine, Plan, Population]:
@@ -135,89 +111,9 @@ def _prepare(job: Job, population: Population, pool: Workers | None) -> tuple[En
 def _resolved(job: Job, population: PopulationLike) -> dict[str, Any]:
     """Return the settings as ``job.toml`` holds them."""
     tree: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **encode(job)}
-    if callable(population) and not isinstance(population, Population | Split):
-        made = population()
-        population = made if isinstance(made, Split) else population
     if isinstance(population, Split):
         tree["population"] = encode(population)
     return tree
-
-
-@contextmanager
-def _opened_folder(
-    place: Path,
-    plan: Plan,
-    engine: Engine,
-    settings: dict[str, Any],
-    resume: bool,
-    source: Source | None,
-    workers: int,
-) -> Iterator[tuple[RunFolder, Snapshot, RunInfo]]:
-    """Make the run folder, or reopen that of an unfinished run."""
-    if resume:
-        folder, state, info = _reopened(place, settings)
-    else:
-        folder, state = RunFolder.create(place), Snapshot(0, 0, 0, 0.0, engine.model.vector())
-        info = _first_info(plan, settings, source)
-    info = msgspec.structs.replace(info, outcome="running", reason="", ended=None, workers=workers)
-    try:
-        if not resume:
-            save_snapshot(folder.checkpoint, state)
-            folder.write_job(settings)
-        folder.write_info(info)
-        yield folder, state, info
-    finally:
-        folder.close()
-
-
-def _reopened(place: Path, settings: dict[str, Any]) -> tuple[RunFolder, Snapshot, RunInfo]:
-    before = RunFolder.existing(place)
-    info = before.info()
-    if info.outcome == "completed":
-        raise StoreError(
-            "T407",
-            "the run is complete: there is nothing to resume",
-            where=str(place),
-            fix="Start a new one.",
-        )
-    _check_same(before.job(), settings, place)
-    state = load_snapshot(before.checkpoint)
-    folder = RunFolder.reopen(place, after_round=state.round if state.history else -1)
-    return folder, state, msgspec.structs.replace(info, resumed=info.resumed + 1)
-
-
-def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: Path) -> None:
-    different = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-    if different:
-        raise ConfigError(
-            "T132",
-            f"the job has changed since the run began: {', '.join(different)}",
-            where=str(place),
-            fix="Resume with the settings it began with, or start a new run.",
-        )
-
-
-def _first_info(plan: Plan, settings: dict[str, Any], source: Source | None) -> RunInfo:
-    return RunInfo(
-        name=plan.job.name,
-        outcome="running",
-        started=_now(),
-        bytes_up_per_client=plan.bytes_up_per_client,
-        bytes_down_per_client=plan.bytes_down_per_client,
-        parameters=plan.parameters,
-        privacy=plan.privacy,
-        seed=plan.job.seed,
-        versions=versions(),
-        machine=machine(),
-        job_sha256=digest(settings),
-        source=None if source is None else source.path,
-        source_sha256=None if source is None else source.sha256,
-        overrides=() if source is None else source.overrides,
-    )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass
@@ -245,20 +141,20 @@ class _Driver:
         )
         self._measured = self._measured_clients()
         self._round_seconds: list[float] = [r.seconds for r in self.folder.rounds() if r.seconds is not None]
-        self._last = EvaluationRecord(round=0)
         self.observer.started(self.plan, str(self.folder.path), self.state.committed)
         try:
             finish = self._perform_all()
+            self._end(finish.outcome, finish.reason)
         except (Interrupted, KeyboardInterrupt):
             self._end("interrupted", "somebody asked it to stop")
         except BaseException as error:
             self._try_to_end(error)
             raise
-        else:
-            self._end(finish.outcome, finish.reason)
+        self._write_report()
+        self.observer.finished(self.info)
 
     def _perform_all(self) -> Finish:
-        with CheckpointWriter(self.folder.checkpoint) as writer:
+        with CheckpointWriter(self.folder.checkpoint, self.folder.sync) as writer:
             pending: list[RunEffect] = list(self._run.begin())
             while True:
                 effect = pending.pop(0)
@@ -266,12 +162,13 @@ class _Driver:
                     return effect
                 pending += self._perform(effect)
                 if not pending or isinstance(pending[0], StartRound | Finish):
-                    writer.offer(self._run.snapshot())
+                    self.state = self._run.snapshot()
+                    writer.offer(self.state)
 
     def _perform(self, effect: RunEffect) -> tuple[RunEffect, ...]:
-        self.stop.check()
         match effect:
             case StartRound():
+                self.stop.check()
                 return self._run.receive(self._play(effect))
             case Evaluate():
                 return self._run.receive(Evaluated(self._evaluate(effect)))
@@ -317,29 +214,30 @@ class _Driver:
             self.trainers.measure_clients(effect.vector, calls, self.stop.check) if calls else ({}, {})
         )
         self._show(failures)
-        self._last = _evaluation(effect.round, central, found)
-        self.folder.note_evaluation(self._last)
-        self.observer.evaluated(self._last)
-        return self._last
+        # In the order of the population, whoever measured: a mean's last bit depends on it.
+        found = {ids[p]: found[ids[p]] for p in self._measured if ids[p] in found}
+        record = _evaluation(effect.round, central, found)
+        self.folder.note_evaluation(record)
+        self.observer.evaluated(record)
+        return record
 
     def _try_to_end(self, error: BaseException) -> None:
         """Note a failure; a disk that is full must not hide the error under way."""
-        try:
-            self._end("failed", f"{type(error).__name__}: {error}")
-        except StoreError:
-            return
+        what = error.what if isinstance(error, TacitError) else f"{type(error).__name__}: {error}"
+        with suppress(Exception):
+            self._end("failed", what)
+            self._write_report()
+            self.observer.finished(self.info)
 
     def _end(self, outcome: Literal["completed", "failed", "interrupted"], reason: str) -> None:
-        state = self._run.state
-        if outcome == "interrupted":
-            save_snapshot(self.folder.checkpoint, self._run.snapshot())
+        state = self.state  # not the machine's: what it has of a round under way will be repeated
         last = state.history[-1] if state.history else EvaluationRecord(round=0)
         digest_of_model = self._write_model(state) if outcome == "completed" else None
         self.info = msgspec.structs.replace(
             self.info,
             outcome=outcome,
             reason=reason,
-            ended=_now(),
+            ended=now(),
             seconds=self.info.seconds + time.monotonic() - self._began,
             rounds=state.committed,
             attempts=state.round,
@@ -349,8 +247,6 @@ class _Driver:
             population=holding(self.population),
         )
         self.folder.write_info(self.info)
-        self._write_report()
-        self.observer.finished(self.info)
 
     def _write_report(self) -> None:
         from tacit.report import write_report  # late: it draws, and drawing takes a second to import

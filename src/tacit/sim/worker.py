@@ -10,6 +10,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -25,26 +26,29 @@ def main(handle: int) -> None:
     """Serve requests until the parent closes the socket."""
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     channel = socket.socket(fileno=handle)
     connection = Connection(os.dup(handle))
     _import_torch()  # while the parent still reads its data
+    with suppress(EOFError, ConnectionError):  # the parent has ended, or wants no answer any more
+        _serve(channel, connection)
+
+
+def _serve(channel: socket.socket, connection: Connection) -> None:
+    settings = connection.recv()
     try:
-        serve = _set_up(channel, **connection.recv())
-    except EOFError:
-        return
+        serve = _set_up(channel, **settings)
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
         connection.send(_complaint(error))
         return
     connection.send(None)
     while True:
+        request = connection.recv()
         try:
-            request = connection.recv()
-        except EOFError:
-            return
-        try:
-            connection.send(serve(*request))
+            answer = serve(*request)
         except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
-            connection.send(_complaint(error))
+            answer = _complaint(error)
+        connection.send(answer)
 
 
 def _complaint(error: Exception) -> Complaint:

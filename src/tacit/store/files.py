@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ _FIXES = {
     errno.EPERM: "Choose a folder that you may write to.",
     errno.EROFS: "Choose a folder on a disk that can be written to.",
     errno.ENOTDIR: "Choose a folder, not a file.",
+    errno.EEXIST: "Choose a folder, not a file.",
 }
 
 
@@ -43,13 +44,22 @@ def write_whole(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except OSError:
+        except BaseException:  # also a second Ctrl-C
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def remove_halves(folder: Path, names: Iterable[str]) -> None:
+    """Remove what killed processes have left of these files."""
+    with storing(folder):
+        for name in names:
+            for temporary in folder.glob(f".{name}.*.tmp"):
+                temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -16,14 +16,15 @@ from safetensors.numpy import save
 from tacit.core.errors import ConfigError, StoreError
 from tacit.core.part import Settings, decode, encode
 from tacit.round import EvaluationRecord, RoundRecord
-from tacit.store.files import storing, write_whole
+from tacit.store.files import remove_halves, storing, sync_folder, write_whole
 from tacit.store.run_info import RunInfo
 
 R = TypeVar("R", bound=Settings)
 
 JOB, INFO, MODEL, REPORT = "job.toml", "run.json", "model.safetensors", "report.html"
 ROUNDS, METRICS, PRIVACY = "rounds.jsonl", "metrics.jsonl", "privacy.jsonl"
-CHECKPOINT = "checkpoint"
+CHECKPOINT, SNAPSHOT = "checkpoint", "snapshot.safetensors"
+_LOCK = ".lock"
 
 
 class RunFolder:
@@ -51,27 +52,33 @@ class RunFolder:
         with storing(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
         folder._take_lock()
-        if any(folder.path.joinpath(name).exists() for name in (JOB, INFO, ROUNDS)):
+        try:
+            folder._claim()
+        except StoreError:
             folder.close()
-            fix = "Choose another folder, or add --resume to go on with that run."
-            raise StoreError("T403", "the folder holds a run already", where=str(folder.path), fix=fix)
-        with storing(folder.path):
-            folder.path.joinpath(CHECKPOINT).mkdir(exist_ok=True)
+            raise
         return folder
 
     @classmethod
-    def reopen(cls, path: Path | str, *, after_round: int) -> "RunFolder":
-        """Take the lock of an unfinished run and forget everything later than its checkpoint.
+    def reopen(cls, path: Path | str) -> "RunFolder":
+        """Take the lock of an unfinished run.
 
         Raises:
             StoreError: There is no run, or it is in use.
         """
         folder = cls.existing(path)
         folder._take_lock()  # noqa: SLF001 - our own
-        for name in (ROUNDS, METRICS, PRIVACY):
-            kept = [line for line in folder.lines(name) if line["round"] <= after_round]
-            write_whole(folder.path / name, b"".join(msgspec.json.encode(line) + b"\n" for line in kept))
+        folder._sweep()  # noqa: SLF001 - our own
         return folder
+
+    @classmethod
+    def is_unborn(cls, path: Path | str) -> bool:
+        """Tell whether a run was killed here before it had begun, so that nothing would be lost."""
+        place = Path(path)
+        if not place.is_dir():
+            return False
+        found = {entry.name for entry in place.iterdir()}
+        return found <= {_LOCK} or (CHECKPOINT in found and not found & {INFO, METRICS, ROUNDS})
 
     @classmethod
     def existing(cls, path: Path | str) -> "RunFolder":
@@ -82,9 +89,8 @@ class RunFolder:
         """
         folder = cls(path)
         if not folder.path.joinpath(INFO).is_file():
-            raise StoreError(
-                "T404", "there is no run in this folder", where=str(folder.path), fix="Name a run folder."
-            )
+            fix = "Name a run folder; a run that has not begun starts without --resume."
+            raise StoreError("T404", "there is no run in this folder", where=str(folder.path), fix=fix)
         return folder
 
     def close(self) -> None:
@@ -96,8 +102,23 @@ class RunFolder:
             self._lock.close()
             self._lock = None
 
+    def _claim(self) -> None:
+        """Refuse a folder that holds something already, and make what a run needs."""
+        holds_files = any(self.path.joinpath(name).exists() for name in (JOB, INFO, METRICS, ROUNDS))
+        if holds_files and not self.is_unborn(self.path):
+            fix = "Choose another folder, or add --resume to go on with that run."
+            raise StoreError("T403", "the folder holds a run already", where=str(self.path), fix=fix)
+        with storing(self.path):
+            self.path.joinpath(CHECKPOINT).mkdir(exist_ok=True)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove half-written files of a killed process; the lock says that nobody writes them now."""
+        remove_halves(self.path, (JOB, INFO, MODEL, REPORT, ROUNDS, METRICS, PRIVACY))
+        remove_halves(self.path / CHECKPOINT, (SNAPSHOT,))
+
     def _take_lock(self) -> None:
-        path = self.path / ".lock"
+        path = self.path / _LOCK
         with storing(path):
             lock = path.open("ab")
         try:
@@ -122,6 +143,18 @@ class RunFolder:
             self.path / INFO, msgspec.json.format(msgspec.json.encode(encode(info)), indent=2) + b"\n"
         )
 
+    def forget_after(self, round_number: int) -> None:
+        """Drop what was noted of later rounds, and the report that was made of it.
+
+        Raises:
+            StoreError: The disk is full, or the folder cannot be written to.
+        """
+        with storing(self.path / REPORT):
+            self.path.joinpath(REPORT).unlink(missing_ok=True)
+        for name in (ROUNDS, METRICS, PRIVACY):
+            kept = [line for line in self.lines(name) if line["round"] <= round_number]
+            write_whole(self.path / name, b"".join(msgspec.json.encode(line) + b"\n" for line in kept))
+
     def note_round(self, record: RoundRecord, event: Settings) -> None:
         """Append a round's record, and the privacy event it spent."""
         self._append(ROUNDS, msgspec.json.encode(record))
@@ -132,16 +165,18 @@ class RunFolder:
         self._append(METRICS, msgspec.json.encode(record))
 
     def sync(self) -> None:
-        """Make what was appended durable."""
-        for name, file in self._lines.items():
+        """Make what was appended durable; may be called from another thread than appends."""
+        for name, file in list(self._lines.items()):
             with storing(self.path / name):
                 os.fsync(file.fileno())
+        with storing(self.path):
+            sync_folder(self.path)
 
     def write_model(self, tensors: Mapping[str, npt.NDArray[Any]]) -> str:
         """Write the final model and return the SHA-256 of the file."""
-        content = save(
-            {name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata={"format": "pt"}
-        )
+        # Not ascontiguousarray: that makes a vector of a scalar, such as a batch norm's counter.
+        arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+        content = save(arrays, metadata={"format": "pt"})
         write_whole(self.path / MODEL, content)
         return hashlib.sha256(content).hexdigest()
 
@@ -163,7 +198,12 @@ class RunFolder:
     @property
     def checkpoint(self) -> Path:
         """The file of the newest snapshot."""
-        return self.path / CHECKPOINT / "snapshot.safetensors"
+        return self.path / CHECKPOINT / SNAPSHOT
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run is complete, its report included."""
+        return self.info().outcome == "completed" and self.path.joinpath(REPORT).exists()
 
     @property
     def model(self) -> Path:
@@ -185,11 +225,19 @@ class RunFolder:
             ) from None
 
     def job(self) -> dict[str, Any]:
-        """Read the resolved settings as plain data."""
+        """Read the resolved settings as plain data.
+
+        Raises:
+            StoreError: They are missing or damaged.
+        """
         import tomllib
 
-        with storing(self.path / JOB):
-            return tomllib.loads((self.path / JOB).read_text())
+        path = self.path / JOB
+        try:
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            what = f"cannot read the run's settings: {error}"
+            raise StoreError("T406", what, where=str(path), fix="Start the run anew.") from None
 
     def rounds(self) -> list[RoundRecord]:
         """Read the records of all rounds so far."""
@@ -208,6 +256,9 @@ class RunFolder:
             if not line:
                 continue
             try:
-                yield msgspec.json.decode(line)
+                value = msgspec.json.decode(line)
             except msgspec.DecodeError:
                 return
+            if not isinstance(value, dict) or not isinstance(value.get("round"), int):
+                return
+            yield value

@@ -32,7 +32,12 @@ class Holding(Settings, frozen=True):
 
 
 class FinalMetrics(Settings, frozen=True):
-    """The last evaluation: on the central test set, and how it is spread over clients."""
+    """The last evaluation: on the central test set, and how it is spread over clients.
+
+    Attributes:
+        central: Each metric's value on the central test set.
+        clients: How each metric is spread over the clients' held-out data.
+    """
 
     central: Mapping[str, float] = {}
     clients: Mapping[str, ClientSummary] = {}

@@ -1,5 +1,7 @@
 """One or more values of every part that tacit exports: the rows of the law tests."""
 
+from pathlib import Path
+
 from tacit.aggregate import WeightedMean
 from tacit.algorithms import FedAvg, ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
 from tacit.codec import ClipL2, Weigh
@@ -60,7 +62,10 @@ def _codec() -> tuple[Part, ...]:
 def _sources() -> tuple[Part, ...]:
     return (
         *(Digits(), BreastCancer(), MNIST(), HeartDisease(), CreditDefault(), Shakespeare(), SMS()),
-        *(CSV(path="patients.csv", target="ill"), Parquet(path="loans.parquet", target="default")),
+        *(
+            CSV(path=Path("patients.csv"), target="ill"),
+            Parquet(path=Path("loans.parquet"), target="default"),
+        ),
     )
 
 
@@ -69,6 +74,7 @@ def _learning() -> tuple[Part, ...]:
     return (
         WeightedMean(),
         local,
+        LocalSGD(lr=0.1, batch_size="all", steps=3, momentum=0.9),
         FedAvg(local=local, server=ServerAdam()),
         *(ServerSGD(), ServerSGD(lr=0.5, momentum=0.9), ServerAdam(), ServerYogi(), ServerAdagrad()),
         *(All(), FixedSize(5), FixedSize(5, over_selection=1.4), Poisson(rate=0.2)),

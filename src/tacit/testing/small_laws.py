@@ -18,7 +18,7 @@ class Cohorts:
 
     @staticmethod
     def law_a_cohort_is_a_sorted_set_of_clients(cohort: Cohort) -> None:
-        """Check: positions are distinct, ascending and inside the population; the same generator draws the same."""
+        """Check: positions are distinct, ascending and inside the population, and follow from the generator."""
 
         @given(population=st.integers(1, 300), seed=st.integers(0, 1000))
         def law(population: int, seed: int) -> None:
@@ -53,7 +53,7 @@ class ServerOptimizers:
 
     @staticmethod
     def law_it_moves_with_the_update_in_float32(optimizer: ServerOptimizer) -> None:
-        """Check: a first step goes the way of the update, coordinate by coordinate; zero updates move nothing."""
+        """Check: a first step goes the way of the update, and an update of zero moves nothing."""
         vector, update = _vectors()
         moved, state = optimizer.step(vector, update, {})
         assert moved.dtype == np.float32

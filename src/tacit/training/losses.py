@@ -94,7 +94,7 @@ class _WideCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
         valid = labels != IGNORED
         count = valid.sum()
-        index = labels.clamp_min(0)[:, None]
+        index = labels.masked_fill(~valid, 0)[:, None]  # any other label out of range still raises
         probability = torch.softmax(logits, dim=1)
         # log-sum-exp from quantities at hand: the largest probability is exp(max - lse).
         log_sum = logits.amax(dim=1) - probability.amax(dim=1).log()
@@ -107,5 +107,6 @@ class _WideCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, None]:
         gradient, index, valid, count = ctx.saved_tensors
         gradient.scatter_add_(1, index, torch.full_like(index, -1, dtype=gradient.dtype))
-        gradient.mul_((valid * (scale / count))[:, None])
+        # As torch: the mean of no target is NaN, but moves nothing.
+        gradient.mul_((valid * (scale / count.clamp_min(1)))[:, None])
         return gradient, None

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tacit.core.errors import ConfigError
 from tacit.core.part import Reference, References
 from tacit.training.losses import IGNORED, class_rows, named
 
@@ -96,9 +97,18 @@ class Meter:
 
     def __init__(self, metrics: References) -> None:
         known = {**MEANS, **RANKED}
+        names = ["loss", *map(metric_name, metrics)]
+        if len(set(names)) != len(names):
+            raise ConfigError(
+                "T104",
+                f"the names of loss and metrics must differ: {', '.join(names)}",
+                where="$.task.metrics",
+                fix="Name a metric once, and give functions names of their own.",
+            )
         self._metrics = {metric_name(reference): named(reference, known, "metrics") for reference in metrics}
-        self._sums: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
+        means = [name for name in names if self._metrics.get(name) not in RANKED.values()]
+        self._sums: dict[str, float] = dict.fromkeys(means, 0.0)
+        self._counts: dict[str, int] = dict.fromkeys(means, 0)
         self._scores: list[Tensor] = []
         self._targets: list[Tensor] = []
 
@@ -117,8 +127,8 @@ class Meter:
             self._targets.append(targets)
 
     def _add(self, name: str, total: float, count: int) -> None:
-        self._sums[name] = self._sums.get(name, 0.0) + total
-        self._counts[name] = self._counts.get(name, 0) + count
+        self._sums[name] += total
+        self._counts[name] += count
 
     def result(self) -> dict[str, float]:
         """Return every metric's value, the loss first; NaN where nothing was counted."""
@@ -133,4 +143,4 @@ class Meter:
                     if self._scores
                     else float("nan")
                 )
-        return {name: values[name] for name in ("loss", *self._metrics) if name in values}
+        return {name: values[name] for name in ("loss", *self._metrics)}

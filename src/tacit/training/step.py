@@ -36,17 +36,18 @@ class Stepper:
             self._anchor = _like(self._parameters, vector)
 
     def step(self, gradients: Sequence[Tensor]) -> None:
-        """Move the parameters; the gradients may be overwritten."""
+        """Move the parameters; the gradients are left alone."""
+        # Never in place: autograd may hand out one tensor as the gradient of two parameters.
         grads, settings = list(gradients), self._settings
         if settings.max_grad_norm is not None:
-            _clip(grads, settings.max_grad_norm)
+            grads = _clipped(grads, settings.max_grad_norm)
         if settings.weight_decay:
-            torch._foreach_add_(grads, self._parameters, alpha=settings.weight_decay)
+            grads = _plus(grads, self._parameters, settings.weight_decay)
         if self._terms.proximal:
             away = torch._foreach_sub(self._parameters, self._anchor)  # noqa: SLF001 - as torch.optim does
-            torch._foreach_add_(grads, away, alpha=self._terms.proximal)
+            grads = _plus(grads, away, self._terms.proximal)
         if self._correction:
-            torch._foreach_add_(grads, self._correction)
+            grads = _plus(grads, self._correction, 1.0)
         if settings.momentum:
             grads = self._with_momentum(grads)
         torch._foreach_add_(self._parameters, grads, alpha=-settings.lr)
@@ -60,11 +61,16 @@ class Stepper:
         return self._velocity
 
 
-def _clip(grads: list[Tensor], largest: float) -> None:
+def _plus(grads: list[Tensor], others: Sequence[Tensor], factor: float) -> list[Tensor]:
+    return list(torch._foreach_add(grads, list(others), alpha=factor))  # noqa: SLF001 - as torch.optim does
+
+
+def _clipped(grads: list[Tensor], largest: float) -> list[Tensor]:
     # As torch.nn.utils.clip_grad_norm_, its 1e-6 included.
     norms = torch._foreach_norm(grads)  # noqa: SLF001 - as torch.optim does
     norm = torch.linalg.vector_norm(torch.stack(list(norms)))
-    torch._foreach_mul_(grads, (largest / (norm + 1e-6)).clamp(max=1.0))
+    scale = (largest / (norm + 1e-6)).clamp(max=1.0)
+    return list(torch._foreach_mul(grads, scale))  # noqa: SLF001 - as torch.optim does
 
 
 def _like(parameters: Sequence[Tensor], vector: object) -> list[Tensor]:

@@ -53,7 +53,7 @@ class TorchExecutor:
             if failure is not None:
                 failures[work.client] = failure
                 continue
-            if self._model.local is not None:
+            if self._model.local is not None and bool(torch.isfinite(self._model.local).all()):
                 buffers[work.client] = self._model.local.numpy().copy()
             done.append(work)
         clients = tuple(work.client for work in done)
@@ -68,6 +68,7 @@ class TorchExecutor:
         try:
             self._model.load(start, work.buffers)
             loss = self._run_steps(start, work)
+            self._model.settle()
         except Exception as error:  # noqa: BLE001 - a client's own code may raise anything, and fails alone
             return Failure(f"raised {type(error).__name__}", traceback.format_exc())
         size = start.numel()
@@ -99,7 +100,7 @@ class TorchExecutor:
     def _batches(self, work: ClientWork) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
         """Yield the batches of all the client's steps, in their order."""
         inputs, target = tensors_of(work.examples, channels_last=self._model.has_convolution)
-        size = self._local.batch_size or len(target)
+        size = self._local.batch(len(target))
         left = self._local.total_steps(len(target))
         if work.max_steps is not None:
             left = min(left, work.max_steps)

@@ -20,6 +20,7 @@ from tacit.core.spec import UpdateSpec
 
 HEADER = struct.Struct("<4sQI")
 HEADER_BYTES = HEADER.size
+"""Bytes of a message before its row."""
 _MAGIC = b"tct1"
 
 

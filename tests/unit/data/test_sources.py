@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +38,11 @@ def test_a_source_survives_its_file(source: Source) -> None:
     assert str(encode(source)["type"]) in parts(Source)
 
 
-def test_importing_and_digits_are_quick_and_need_no_scikit_learn_import() -> None:
+def test_digits_need_neither_scikit_learn_nor_torch() -> None:
     code = (
-        "import sys, time, tacit.data as d; start = time.perf_counter();"
-        "d.digits().split(d.Dirichlet(alpha=0.3), clients=100).open(); seconds = time.perf_counter() - start;"
-        "assert not {'sklearn', 'torch'} & set(sys.modules), 'imported';"
-        "assert seconds < 0.2, seconds"
+        "import sys, tacit.data as d;"
+        "d.digits().split(d.Dirichlet(alpha=0.3), clients=100).open();"
+        "assert not {'sklearn', 'torch'} & set(sys.modules), 'imported'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -164,12 +162,12 @@ def test_a_role_that_nobody_plays_is_refused(data_folder: Path) -> None:
         shakespeare(min_characters=10_000_000).load(data_folder)
 
 
-def test_sms_has_134_senders_and_opens_fast_the_second_time(data_folder: Path, own_cache: Path) -> None:
+def test_sms_has_134_senders_and_opens_from_its_cache_the_second_time(
+    data_folder: Path, own_cache: Path
+) -> None:
     first = sms().load(data_folder)
     assert [path.suffix for path in (own_cache / "parsed").iterdir()] == [".npz"]
-    start = time.perf_counter()
     population = sms().split(holdout=0).open(data_folder)
-    assert time.perf_counter() - start < 0.5
     assert len(population) == 134
     assert first.test is not None
     assert len(first) == 43_605 - 254  # messages without a word

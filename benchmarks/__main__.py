@@ -1,0 +1,124 @@
+"""Run every benchmark, each in a process of its own, print a table and keep the results.
+
+``python -m benchmarks`` runs all, ``python -m benchmarks --only overhead`` some of them. Every result is
+written to ``benchmarks/results/NAME.json`` with date, machine and commit. It takes about fifteen minutes.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.result import FOLDER, Result
+
+Row = tuple[str, float | None, str, float, bool]
+"""What was measured, its value, ``<=`` or ``>=``, the limit, and whether it holds."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark: its name, the modules' command lines, and how its figures read as rows of the table."""
+
+    name: str
+    commands: dict[str, tuple[str, ...]]
+    rows: Callable[[dict[str, Any]], Iterator[Row]]
+
+    def run(self) -> dict[str, Any]:
+        """Run it and return its figures; those of several commands by their names."""
+        figures = {key: _figures(command) for key, command in self.commands.items()}
+        return figures if len(figures) > 1 else figures[self.name]
+
+
+def _figures(command: Sequence[str]) -> dict[str, Any]:
+    """Run a module and read the last line it prints."""
+    full = [sys.executable, "-m", *command, "--json"]
+    output = subprocess.run(full, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return found
+
+
+def _at_most(what: str, value: float | None, limit: float) -> Row:
+    return what, value, "<=", limit, value is not None and value <= limit
+
+
+def _at_least(what: str, value: float | None, limit: float) -> Row:
+    return what, value, ">=", limit, value is not None and value >= limit
+
+
+def _simulation_rows(figures: dict[str, Any]) -> Iterator[Row]:
+    for key, found in figures.items():
+        yield _at_least(f"{key}: speed against the plain loop", found["ratio"], 1.0)
+        yield _at_most(f"{key}: relative error of an update", found["relative_error"], 0.01)
+
+
+def _overhead_rows(figures: dict[str, Any]) -> Iterator[Row]:
+    for key in ("small_model", "large_model"):
+        found = figures[key]
+        yield _at_most(f"{found['weights']} weights: ms a round", found["median_ms"], found["limit_ms"])
+    yield _at_most("memory: bytes a client", figures["memory"]["bytes_per_client"], 200)
+
+
+def _startup_rows(figures: dict[str, Any]) -> Iterator[Row]:
+    for key, limit in figures["limits_s"].items():
+        yield _at_most(f"{key}: seconds", figures["seconds"][key], limit)
+
+
+def _accuracy_rows(figures: dict[str, Any]) -> Iterator[Row]:
+    yield _at_most("rounds to 97 %, mean", figures["mean_rounds"], figures["limit_rounds"])
+    difference = figures["largest_difference_after_3_rounds"]
+    yield _at_most("largest difference of a weight", difference, figures["tolerance"])
+
+
+def _workload(name: str, processes: int) -> tuple[str, ...]:
+    return "benchmarks.simulation", "--workload", name, "--processes", str(processes)
+
+
+BENCHMARKS = (
+    Benchmark("startup", {"startup": ("benchmarks.startup",)}, _startup_rows),
+    Benchmark("overhead", {"overhead": ("benchmarks.overhead",)}, _overhead_rows),
+    Benchmark(
+        "simulation",
+        {
+            f"{name}, {processes} process{'es' if processes > 1 else ''}": _workload(name, processes)
+            for processes in (1, 2)
+            for name in ("w1", "w2", "w3")
+        },
+        _simulation_rows,
+    ),
+    Benchmark("accuracy", {"accuracy": ("benchmarks.accuracy",)}, _accuracy_rows),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run benchmarks from the command line."""
+    options = _parser().parse_args(arguments)
+    chosen = [b for b in BENCHMARKS if not options.only or b.name in options.only]
+    for benchmark in chosen:
+        print(benchmark.name, flush=True)
+        figures = benchmark.run()
+        for row in benchmark.rows(figures):
+            print(_line(row), flush=True)
+        path = Result.of(benchmark.name, figures).write(options.results)
+        print(f"  -> {path}", flush=True)
+
+
+def _line(row: Row) -> str:
+    what, value, sign, limit, holds = row
+    shown = "none" if value is None else f"{value:.3g}"
+    return f"  {what:44s} {shown:>9s}  {sign} {limit:<7g} {'' if holds else 'MISSED'}".rstrip()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run every benchmark.")
+    names = [benchmark.name for benchmark in BENCHMARKS]
+    parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="NAME", help=", ".join(names))
+    parser.add_argument("--results", type=Path, default=FOLDER, help="the folder to write to")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

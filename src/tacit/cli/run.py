@@ -1,0 +1,125 @@
+"""``tacit run``: simulate a job."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tacit.cli.displays import display_for
+from tacit.cli.failures import INTERRUPTED, CommandFailed
+from tacit.cli.options import AsJson, DataFolder, JobFile, Overrides, checked_data
+from tacit.cli.output import Output
+from tacit.cli.resume import newest_unfinished, resume_command
+from tacit.cli.watcher import Watcher
+
+if TYPE_CHECKING:
+    from tacit.sim import Result
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="FOLDER", help="The run folder. By default runs/NAME-DATE-TIME.", show_default=False
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Go on with an unfinished run: that in --out, else the newest of this job in runs/."
+    ),
+]
+Processes = Annotated[
+    int,
+    typer.Option(
+        "--workers", metavar="N", min=1, help="Processes that train. The model does not depend on it."
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but the run folder, warnings and errors.")
+]
+
+
+def run(
+    job: JobFile,
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    out: Out = None,
+    resume: Resume = False,
+    workers: Processes = 1,
+    data: DataFolder = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> int:
+    """Simulate a job, and write everything about it to a run folder.
+
+    Every client trains on its own data, and the server adds up what they send. The folder gets the
+    settings, every round, the metrics, the final model and a report. Ctrl-C stops cleanly: nothing is lost,
+    and the command that goes on is printed.
+
+    [bold]Examples[/bold]
+
+    tacit run examples/digits.py
+    tacit run examples/digits.py --set rounds=5 --set algorithm.local.lr=0.05
+    tacit run examples/digits.py --workers 2 --out runs/two
+    tacit run examples/digits.py --resume
+    tacit run examples/digits.py --json | tail -1 | jq .metrics.central.accuracy
+    """
+    from tacit.job import load_job  # late: it imports torch
+    from tacit.sim import Source
+    from tacit.sim import run as simulate
+
+    output, files = Output(as_json), checked_data(data)
+    loaded = load_job(job, overrides)
+    folder = newest_unfinished(loaded.job.name) if resume and out is None else out
+    source = Source(str(job.resolve()), loaded.source_sha256, loaded.overrides)
+    watcher = Watcher(output, display_for(output, quiet=quiet), quiet=quiet)
+
+    def again() -> str:
+        place = watcher.folder or ""
+        return resume_command(job, place, overrides, workers=workers, data=data, as_json=as_json)
+
+    try:
+        with watcher:
+            result = simulate(
+                loaded.job,
+                loaded.population,
+                folder=folder,
+                workers=workers,
+                resume=resume,
+                data=files,
+                observer=watcher,
+                source=source,
+            )
+    except Exception as error:
+        raise CommandFailed(error, _known(watcher.folder, again)) from error
+    return _conclude(result, output, again, quiet=quiet)
+
+
+def _conclude(result: "Result", output: Output, again: Callable[[], str], *, quiet: bool) -> int:
+    """Tell how the run went, and return the exit code."""
+    from tacit.report import summary_table
+    from tacit.store.run_folder import REPORT
+
+    known = result.as_dict()
+    if quiet and not output.as_json:
+        output.say(str(result.folder))
+    elif not quiet:
+        output.say("", summary_table(result.info, rounds=result.rounds, report=result.folder / REPORT))
+        output.say(f"run folder  {result.folder}")
+    if result.outcome == "interrupted":
+        known["resume"] = again()
+        output.say("", "Stopped; nothing is lost. To go on:", f"  {known['resume']}")
+    output.result(known)
+    return INTERRUPTED if result.outcome == "interrupted" else 0
+
+
+def _known(folder: str | None, again: Callable[[], str]) -> dict[str, Any]:
+    """Return what can be told of a run that failed; nothing if it had not begun."""
+    from tacit.core.errors import StoreError
+    from tacit.sim import Result
+
+    if folder is None:
+        return {}
+    try:
+        return {**Result(folder).as_dict(), "resume": again()}
+    except StoreError:  # the disk that the run failed on
+        return {"outcome": "failed", "run": folder, "resume": again()}
