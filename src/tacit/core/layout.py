@@ -16,11 +16,18 @@ Rows = npt.NDArray[np.float32]
 
 def finite_rows(rows: Rows) -> npt.NDArray[np.bool_]:
     """Tell for each row whether all its coordinates are finite, shape (clients,)."""
-    if not rows.shape[1]:
-        return np.ones(len(rows), dtype=np.bool_)
-    # Two reductions that carry NaN along: no temporary of the rows' size.
-    finite: npt.NDArray[np.bool_] = np.isfinite(rows.max(axis=1)) & np.isfinite(rows.min(axis=1))
-    return finite
+    return rows_within(rows, float(np.finfo(np.float32).max))
+
+
+def rows_within(rows: Rows, bound: float) -> npt.NDArray[np.bool_]:
+    """Tell for each row whether all its coordinates are finite and at most ``bound`` in absolute value."""
+    # Nearly every row is far below, and its squared norm says so in one quick pass; float32's rounding
+    # of that sum is well inside the factor of two. Only the others are looked at coordinate by coordinate.
+    with np.errstate(over="ignore", invalid="ignore"):
+        within: npt.NDArray[np.bool_] = np.sqrt(np.einsum("ij,ij->i", rows, rows)) <= bound / 2
+        for index in np.flatnonzero(~within):
+            within[index] = rows[index].max() <= bound and rows[index].min() >= -bound
+    return within
 
 
 class Tensor(Settings, frozen=True):

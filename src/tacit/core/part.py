@@ -54,6 +54,10 @@ class Settings(msgspec.Struct, metaclass=_KeywordOnly, frozen=True, forbid_unkno
                 msgspec.structs.force_setattr(self, name, checked)
 
 
+class Record(msgspec.Struct, metaclass=_KeywordOnly, frozen=True, forbid_unknown_fields=True):
+    """Facts that tacit writes down itself: checked where they are read, trusted where they are made."""
+
+
 class Part(Settings, frozen=True, tag_field="type"):
     """A tagged, registered block of settings with behaviour: a stage, a rule, an optimizer, ...
 

@@ -4,8 +4,10 @@ Noise that protects somebody never comes from here: it comes from the operating 
 """
 
 import hashlib
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 Address = str | int
 """One word of an address: a purpose, a round's number, a client's id."""
@@ -21,8 +23,18 @@ def generator(seed: int, *address: Address) -> np.random.Generator:
     >>> bool(a.random() == b.random())
     True
     """
-    key = np.frombuffer(_digest(seed, address), dtype="<u8").astype(np.uint64)
-    return np.random.Generator(np.random.Philox(key=key))
+    # NumPy documents ISeedSequence for this, but its types name SeedSequence alone.
+    return np.random.Generator(np.random.Philox(seed=_Key(_digest(seed, address))))  # type: ignore[arg-type]
+
+
+class _Key(np.random.bit_generator.ISeedSequence):
+    """Hands Philox a ready key; given a bare ``key`` it would ask the system for entropy and drop it."""
+
+    def __init__(self, digest: bytes) -> None:
+        self._digest = digest
+
+    def generate_state(self, n_words: int, dtype: npt.DTypeLike = np.uint32) -> npt.NDArray[Any]:
+        return np.frombuffer(self._digest, dtype="<u8").astype(dtype)[:n_words]
 
 
 def seed64(seed: int, *address: Address) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tacit.core.errors import PlanError, RemoteProtocolError
-from tacit.core.layout import Rows, Vector
+from tacit.core.layout import Rows, Vector, rows_within
 from tacit.core.spec import UpdateSpec
 from tacit.core.stage import Total
 
@@ -86,7 +86,8 @@ class Grid:
             for left in range(start, start + size, _BLOCK):
                 block = slice(left, min(left + _BLOCK, start + size))
                 scaled = np.multiply(rows[:, block], 1.0 / step, dtype=np.float64)
-                total[block] += np.rint(scaled, out=scaled).astype(np.int64).sum(axis=0)
+                on_grid = np.rint(scaled, out=scaled).astype(np.int64)
+                total[block] += on_grid[0] if len(on_grid) == 1 else on_grid.sum(axis=0)
             start += size
 
     def to_float(self, total: IntegerTotal) -> Total:
@@ -101,8 +102,7 @@ class Grid:
 
 
 def _check_bound(rows: Rows, bound: float) -> None:
-    # `not <=` also catches NaN. Written as two reductions: no temporary of the rows' size.
-    if rows.size and not (float(rows.max()) <= bound and float(rows.min()) >= -bound):
+    if not rows_within(rows, bound).all():
         raise RemoteProtocolError(
             "T502", f"an update has a coordinate that is not finite or beyond {bound:g}"
         )

@@ -37,7 +37,7 @@ class Job(Settings, frozen=True):
         world: What a simulation assumes about durations and dropouts.
     """
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
     task: Task
     algorithm: Algorithm
     cohort: Cohort

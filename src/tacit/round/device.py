@@ -1,10 +1,11 @@
 """One round as a device sees it, or a group of simulated ones: a machine without I/O."""
 
 import numpy as np
+import numpy.typing as npt
 
 from tacit.codec import Codec
 from tacit.core.errors import LocalProtocolError, RemoteProtocolError
-from tacit.core.layout import Rows
+from tacit.core.layout import Rows, rows_within
 from tacit.core.stage import StageContext
 from tacit.round.messages import (
     Assignment,
@@ -79,12 +80,8 @@ class RoundDevice:
         self._assignment = None
         return (SendUpdates(trained.clients, rows, failures),)
 
-    def _within_bounds(self, rows: Rows) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    def _within_bounds(self, rows: Rows) -> npt.NDArray[np.bool_]:
         sound = np.ones(len(rows), dtype=np.bool_)
         for segment in self._codec.spec.segments:
-            part = rows[:, self._codec.spec.slice(segment.name)]
-            if part.size:  # `<=` is False for NaN, so this also finds what is not finite
-                sound &= (part.max(axis=1) <= segment.coordinate_bound) & (
-                    part.min(axis=1) >= -segment.coordinate_bound
-                )
+            sound &= rows_within(rows[:, self._codec.spec.slice(segment.name)], segment.coordinate_bound)
         return sound

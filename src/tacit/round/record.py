@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 from tacit.core.metrics import ClientSummary
-from tacit.core.part import Settings
+from tacit.core.part import Record
 
 
-class RoundRecord(Settings, frozen=True):
+class RoundRecord(Record, frozen=True):
     """Who took part in a round, what became of it, and why.
 
     Attributes:
@@ -41,7 +41,7 @@ class RoundRecord(Settings, frozen=True):
     seconds: float | None = None
 
 
-class EvaluationRecord(Settings, frozen=True):
+class EvaluationRecord(Record, frozen=True):
     """What a model was measured to be.
 
     Attributes:

@@ -131,6 +131,8 @@ class VirtualWorld:
         """Return when the clients at these positions of the population would answer in this round."""
         seconds = np.zeros(len(positions))
         dropped = np.zeros(len(positions), dtype=np.bool_)
+        if self._world == World():
+            return Arrivals(seconds, dropped)
         rng = generator(self._seed, round_number, "world")
         if self._world.duration is not None:
             normal = rng.standard_normal(len(positions))

@@ -18,7 +18,7 @@ class Cohorts:
 
     @staticmethod
     def law_a_cohort_is_a_sorted_set_of_clients(cohort: Cohort) -> None:
-        """Check: positions are distinct, ascending and inside the population, and follow from the generator."""
+        """Check: positions are distinct, ascending, inside the population, and follow from the generator."""
 
         @given(population=st.integers(1, 300), seed=st.integers(0, 1000))
         def law(population: int, seed: int) -> None:

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from tacit.core.terms import LocalTerms
 from tacit.training.executor import METRIC_BOUND, ClientWork, Failure, Trained, update_spec
 from tacit.training.flat import FlatModel
 from tacit.training.losses import loss_of
+from tacit.training.memory_format import ChannelsLastGradients
 from tacit.training.step import Stepper
 from tacit.training.task import Task
 from tacit.training.tensors import epoch_order, tensors_of
@@ -82,11 +84,12 @@ class TorchExecutor:
         torch.default_generator.manual_seed(seed64(self._seed, work.round, "client", work.client, "torch"))
         self._stepper.begin(start)
         total, examples = 0.0, 0
-        for inputs, target in self._batches(work):
-            loss = self._loss(self._model.module(*inputs), target)
-            self._stepper.step(self._gradients(loss))
-            total += loss.item() * target.shape[0]
-            examples += target.shape[0]
+        with ChannelsLastGradients() if self._model.has_convolution else nullcontext():
+            for inputs, target in self._batches(work):
+                loss = self._loss(self._model.module(*inputs), target)
+                self._stepper.step(self._gradients(loss))
+                total += loss.item() * target.shape[0]
+                examples += target.shape[0]
         return total / max(examples, 1)
 
     def _gradients(self, loss: Tensor) -> Sequence[Tensor]:
