@@ -165,6 +165,6 @@ def _attempt(client: str, action: Callable[[], T], failures: dict[str, Failure])
     """Return what the action returns, or note why the client failed."""
     try:
         return action()
-    except Exception as error:  # noqa: BLE001 - a client's own data code may raise anything, and fails alone
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a client's own code may do anything
         failures[client] = Failure(f"raised {type(error).__name__}", traceback.format_exc())
         return None

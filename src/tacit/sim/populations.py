@@ -53,7 +53,7 @@ def holding(population: Population) -> Holding | None:
     """Describe who holds what, for the run's record; clients whose data cannot be loaded are left out."""
     try:
         summary = population.summary(clients=_DESCRIBED)
-    except Exception:  # noqa: BLE001 - a client's own data code may raise anything
+    except (Exception, SystemExit):  # noqa: BLE001 - a client's own data code may do anything
         found = _summary_of_sound_clients(population)
         if found is None:
             return None
@@ -72,7 +72,7 @@ def holding(population: Population) -> Holding | None:
 def _summary_of_sound_clients(population: Population) -> PopulationSummary | None:
     ids, targets = [], []
     for position in np.unique(np.linspace(0, len(population) - 1, _DESCRIBED).astype(np.int64)).tolist():
-        with suppress(Exception):  # as above
+        with suppress(Exception, SystemExit):  # as above
             targets.append(population.train(position).target)
             ids.append(population.ids[position])
     return summarise(ids, targets, population.sizes) if ids else None
