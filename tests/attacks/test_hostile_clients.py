@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import tacit
-from tacit.core.errors import DataError, RunError
+from tacit.core.errors import PlanError, RunError
 from tacit.core.examples import Examples
 from tacit.sim.observer import Silent
 from tacit.store import RunFolder, RunInfo
@@ -157,9 +157,13 @@ def test_a_client_whose_loader_ends_the_program_fails_alone(folder: Path) -> Non
     assert_fails_alone(result, "bad", "raised SystemExit")
 
 
-def test_data_that_cannot_be_loaded_at_the_start_leaves_no_run(tmp_path: Path) -> None:
-    with pytest.raises((DataError, OSError)):
-        run(good() | {"bad": broken}, tmp_path / "run")
+def test_a_client_that_cannot_be_counted_at_the_start_fails_alone(folder: Path) -> None:
+    assert_fails_alone(run(good() | {"bad": broken}, folder), "bad", "raised OSError")
+
+
+def test_where_nobody_can_be_counted_nothing_is_started(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="T155"):
+        run({"bad": broken, "worse": broken}, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

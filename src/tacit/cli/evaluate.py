@@ -45,9 +45,10 @@ def evaluate(
     tacit evaluate runs/digits-20250503-140211 --clients 1000
     tacit evaluate runs/digits-20250503-140211 --on other.toml
     """
-    from tacit.cli.measuring import measure, population_of, source_has_changed  # late: it imports torch
+    from tacit.cli.origin import population_of, source_has_changed
     from tacit.job import load_job
     from tacit.sim import Result
+    from tacit.sim.measuring import measure_again
     from tacit.sim.populations import open_population
     from tacit.sim.result import metrics_dict
 
@@ -57,7 +58,7 @@ def evaluate(
     population = (
         population_of(result, folder) if on is None else open_population(load_job(on).population, folder)
     )
-    metrics = measure(result, population, clients)
+    metrics = measure_again(result, population, clients)
     output.say(_table(metrics))
     known: dict[str, Any] = {"run": str(run), "on": None if on is None else str(on)}
     output.result({**known, "metrics": metrics_dict(metrics)})

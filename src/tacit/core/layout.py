@@ -12,6 +12,7 @@ Vector = npt.NDArray[np.float32]
 """One flat float32 vector, shape (size,)."""
 Rows = npt.NDArray[np.float32]
 """One flat vector per client, shape (clients, size)."""
+_SQUARES_UNDERFLOW = 2.0**-60  # the squares of coordinates below it may become zero in float32
 
 
 def finite_rows(rows: Rows) -> npt.NDArray[np.bool_]:
@@ -25,8 +26,11 @@ def rows_within(rows: Rows, bound: float) -> npt.NDArray[np.bool_]:
     # of that sum is well inside the factor of two. Only the others are looked at coordinate by coordinate.
     with np.errstate(over="ignore", invalid="ignore"):
         within: npt.NDArray[np.bool_] = np.sqrt(np.einsum("ij,ij->i", rows, rows)) <= bound / 2
+        if bound < _SQUARES_UNDERFLOW:  # a norm of zero says nothing
+            within[:] = rows.shape[1] == 0
         for index in np.flatnonzero(~within):
-            within[index] = rows[index].max() <= bound and rows[index].min() >= -bound
+            # As Python's floats: NumPy would round the bound to float32, and that may be up.
+            within[index] = float(rows[index].max()) <= bound and float(rows[index].min()) >= -bound
     return within
 
 

@@ -55,6 +55,10 @@ class MappingHoldings:
         if strangers:
             what = f"sizes has {len(strangers)} ids that are no clients, the first {strangers[0]!r}"
             raise ConfigError("T104", what, where="sizes", fix="Use the keys of clients.")
+        absurd = [name for name, size in (sizes or {}).items() if not 0 <= size < 2**53]
+        if absurd:
+            what = f"sizes gives client {absurd[0]!r} {sizes[absurd[0]] if sizes else 0} examples"
+            raise ConfigError("T104", what, where="sizes", fix="Give a whole number of at least 0.")
         for name, data in clients.items():
             _check_form(data, f"client {name!r}")
         said = [(sizes or {}).get(name, _known_size(data)) for name, data in clients.items()]
@@ -67,7 +71,7 @@ class MappingHoldings:
 
     @cached_property
     def sizes(self) -> Rows:
-        known = [n if n >= 0 else len(self._load(index)) for index, n in enumerate(self.said)]
+        known = [n if n >= 0 else self._counted(index) for index, n in enumerate(self.said)]
         counts = np.array(known, np.int64)
         return counts - taken(counts, self.share)
 
@@ -102,6 +106,13 @@ class MappingHoldings:
             fix = "Correct sizes, or what the client's function loads."
             raise DataError("T203", what, where=where, fix=fix)
         return examples
+
+    def _counted(self, index: int) -> int:
+        """Load a client to count its examples; one that cannot be loaded counts none and fails later."""
+        try:
+            return len(self._load(index))
+        except Exception:  # noqa: BLE001 - a client's own data code may raise anything, and fails alone
+            return 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "sizes" or self.said.min() < 0}

@@ -69,9 +69,7 @@ def job_of(tree: dict[str, Any], folder: Path) -> Job:
     Raises:
         ConfigError: A setting is wrong, or names a function that cannot be imported here.
     """
-    tree = {
-        key: value for key, value in tree.items() if key not in ("schema_version", "population", "source")
-    }
+    tree = {key: value for key, value in tree.items() if key not in ("schema_version", "population")}
     if isinstance(task := tree.get("task"), dict):
         _import_members(task, folder)
         if isinstance(task.get("initial"), str):

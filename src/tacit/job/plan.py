@@ -160,5 +160,13 @@ def _refuse(plan: Plan) -> None:
         raise PlanError(
             "T155", "no client has any training example", where="$.population", fix="Check the data."
         )
+    expected = plan.job.cohort.expected(plan.population)
+    if expected < 1:
+        raise PlanError(
+            "T156",
+            f"the expected cohort is {expected:.2g} clients: most rounds would have nobody",
+            where="$.cohort",
+            fix="Raise the rate until at least one client is expected.",
+        )
     # The cohort's own check, before anything is started.
     plan.job.cohort.sample(plan.population, np.random.default_rng(0))

@@ -191,6 +191,8 @@ class Run:
         return (NoteRound(record), *self._next())
 
     def _abandoned(self, record: RoundRecord) -> tuple[RunEffect, ...]:
+        if not record.invited:  # a Poisson cohort may well be empty: nobody failed
+            return self._next()
         in_a_row = self.state.abandoned_in_a_row + 1
         self.state = replace(self.state, abandoned_in_a_row=in_a_row)
         if in_a_row < MOST_ABANDONED:
@@ -225,11 +227,9 @@ class Run:
 
     def _is_measurement_due(self) -> bool:
         """Tell whether the snapshot was kept between a round and the measurement after it."""
-        state = self.state
-        if not state.history:
-            return True
-        just_committed = state.abandoned_in_a_row == 0 and state.round > state.history[-1].round
-        return just_committed and self._is_measured()
+        committed, rounds, every = self.state.committed, self.settings.rounds, self.settings.evaluation.every
+        ragged_end = committed >= rounds and committed % every != 0
+        return len(self.state.history) < 1 + committed // every + ragged_end
 
     def _next(self) -> tuple[RunEffect, ...]:
         state, settings = self.state, self.settings

@@ -1,5 +1,6 @@
 """From a place to the folder of a run: a new one, or that of a run which is not finished."""
 
+import hashlib
 import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -60,6 +61,7 @@ def first_info(plan: Plan, settings: Mapping[str, Any], source: Source | None, w
         versions=versions(),
         machine=machine(),
         job_sha256=digest(settings),
+        sizes_sha256=hashlib.sha256(plan.sizes.astype("<i8").tobytes()).hexdigest(),
         source=None if source is None else source.path,
         source_sha256=None if source is None else source.sha256,
         overrides=() if source is None else source.overrides,
@@ -115,6 +117,8 @@ def _left(
     state = load_snapshot(folder.checkpoint)
     if state.vector.shape != vector.shape:
         changes.append(f"the model had {len(state.vector)} numbers and has {len(vector)}")
+    if before.sizes_sha256 != info.sizes_sha256:
+        changes.append("the clients hold other numbers of examples")
     if changes:
         what = f"the job has changed since the run began: {'; '.join(changes)}"
         fix = "Resume with the settings it began with, or start a new run."

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -9,13 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
 
 from tacit.core.errors import ConfigError, RunError, TacitError
 from tacit.core.events import NonPrivateEvent
-from tacit.core.metrics import higher_is_better, summarise
 from tacit.core.part import encode
-from tacit.core.randomness import generator
 from tacit.data import Population, Split
 from tacit.job import SCHEMA_VERSION, Job, Plan, PopulationLike, make_plan, model_seed
 from tacit.round import EvaluationRecord, Run, Snapshot
@@ -25,6 +23,7 @@ from tacit.round.world import VirtualWorld
 from tacit.sim.beginning import Source, begin_run, default_folder, first_info, now
 from tacit.sim.engine import Call, Engine
 from tacit.sim.interrupt import Interrupted, Interruption, interruption
+from tacit.sim.measuring import evaluation_record, measured_clients
 from tacit.sim.observer import Observer, Silent
 from tacit.sim.pool import InProcess, Trainers, Workers
 from tacit.sim.populations import called, holding, open_population
@@ -139,7 +138,7 @@ class _Driver:
         self._timeline = Timeline(
             self.plan, self.population, world, self.trainers, self._run, self.stop.check
         )
-        self._measured = self._measured_clients()
+        self._measured = measured_clients(self.plan.job, self.population)
         self._round_seconds: list[float] = [r.seconds for r in self.folder.rounds() if r.seconds is not None]
         self.observer.started(self.plan, str(self.folder.path), self.state.committed)
         try:
@@ -193,20 +192,9 @@ class _Driver:
                 self._shown.add(failure.reason)
                 self.observer.client_failed(client, failure)
 
-    def _measured_clients(self) -> list[int]:
-        """Return the clients on whose held-out data the model is measured, always the same ones."""
-        wanted = self.plan.job.evaluation.clients
-        if not wanted or not self.population.has_holdout:
-            return []
-        everybody = len(self.population)
-        drawn = generator(self.plan.job.seed, "evaluation").choice(
-            everybody, min(wanted, everybody), replace=False, shuffle=False
-        )
-        return sorted(drawn.tolist())
-
     def _evaluate(self, effect: Evaluate) -> EvaluationRecord:
         # Where buffers stay with the clients there is no one model that could be measured centrally.
-        test = self.population.test if self.engine.model.local is None else None
+        test = None if self.engine.model.is_local else self.population.test
         central = self.engine.measure(effect.vector, test) if test is not None else {}
         ids = self.population.ids
         calls = [Call(position, None, self._run.buffers_of(ids[position])) for position in self._measured]
@@ -216,7 +204,7 @@ class _Driver:
         self._show(failures)
         # In the order of the population, whoever measured: a mean's last bit depends on it.
         found = {ids[p]: found[ids[p]] for p in self._measured if ids[p] in found}
-        record = _evaluation(effect.round, central, found)
+        record = evaluation_record(effect.round, central, found)
         self.folder.note_evaluation(record)
         self.observer.evaluated(record)
         return record
@@ -251,31 +239,13 @@ class _Driver:
     def _write_report(self) -> None:
         from tacit.report import write_report  # late: it draws, and drawing takes a second to import
 
-        write_report(self.folder)
+        try:
+            write_report(self.folder)
+        except TacitError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a picture that cannot be drawn does not undo the run
+            warnings.warn(f"the report could not be drawn: {error!r}", RuntimeWarning, stacklevel=2)
 
     def _write_model(self, state: Snapshot) -> str:
         self.engine.model.load_vector(state.vector)
         return self.folder.write_model(self.engine.model.state())
-
-
-def _evaluation(
-    round_number: int, central: Mapping[str, float], found: Mapping[str, Mapping[str, float]]
-) -> EvaluationRecord:
-    """Arrange what was measured by metric; what is not finite was not measured."""
-    names = list(dict.fromkeys(name for values in found.values() for name in values))
-    per_client = {
-        name: {
-            client: values[name] for client, values in found.items() if np.isfinite(values.get(name, np.nan))
-        }
-        for name in names
-    }
-    summaries = {
-        name: summarise(values, higher_is_better=higher_is_better(name))
-        for name, values in per_client.items()
-    }
-    return EvaluationRecord(
-        round=round_number,
-        central={name: value for name, value in central.items() if np.isfinite(value)},
-        clients={name: summary for name, summary in summaries.items() if summary is not None},
-        per_client={name: values for name, values in per_client.items() if values},
-    )

@@ -68,6 +68,11 @@ class FlatModel:
             for (_, _, constant), first in zip(self._constants, self._first_constants, strict=True):
                 constant.copy_(first)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether clients keep buffers of their own, so that there is no one model to measure."""
+        return self.local is not None
+
     def settle(self) -> None:
         """Fetch the value of every buffer that the module replaced where it could have written into it."""
         with torch.no_grad():

@@ -71,7 +71,7 @@ class TorchExecutor:
             self._model.load(start, work.buffers)
             loss = self._run_steps(start, work)
             self._model.settle()
-        except Exception as error:  # noqa: BLE001 - a client's own code may raise anything, and fails alone
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a client's code may raise anything, and fails alone
             return Failure(f"raised {type(error).__name__}", traceback.format_exc())
         size = start.numel()
         torch.sub(self._model.flat, start, out=torch.from_numpy(row[:size]))
