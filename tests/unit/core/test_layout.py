@@ -113,3 +113,9 @@ def test_a_single_coordinate_beyond_the_bound_is_found_among_many() -> None:
     rows = np.full((2, 100_000), 0.001, dtype=np.float32)
     rows[1, 77_777] = -1.0001
     assert rows_within(rows, 1.0).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(("bound", "beyond"), [(1e-25, 1e-24), (1e-44, 1e-43), (1e-18, 1e-17)])
+def test_a_bound_so_small_that_squares_vanish_still_binds(bound: float, beyond: float) -> None:
+    rows = np.array([[beyond, 0.0], [bound / 2, -bound / 2]], dtype=np.float32)
+    assert rows_within(rows, bound).tolist() == [False, True]

@@ -317,12 +317,15 @@ def test_a_run_resumed_from_any_snapshot_ends_like_one_that_was_never_interrupte
         assert resumed.run.state.round == whole.run.state.round
 
 
-def test_a_run_killed_before_its_last_measurement_is_measured_when_it_goes_on() -> None:
-    whole, _ = driven(settings(rounds=2))
-    before = next(s for s in whole.snapshots if s.committed == 2 and s.history[-1].round == 1)
-    resumed = Driver(Run(settings(rounds=2), before))
+@pytest.mark.parametrize("every", [1, 2, 9])
+def test_a_run_killed_before_its_last_measurement_is_measured_when_it_goes_on(every: int) -> None:
+    made = settings(rounds=3, every=every)
+    whole, _ = driven(made)
+    before = next(s for s in whole.snapshots if s.committed == 3 and s.history[-1].round < 3)
+    resumed = Driver(Run(made, before))
     resumed.to_the_end()
-    assert resumed.measured == [2]
+    assert resumed.measured == [3]
+    assert resumed.run.state.history == whole.run.state.history
 
 
 def test_clients_buffers_are_kept_between_rounds_and_in_snapshots() -> None:

@@ -1,5 +1,6 @@
 """Local training of a group: what each client does follows from its own address, data and nothing else."""
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -156,6 +157,17 @@ def test_a_failures_reason_holds_no_data_and_its_traceback_stays_beside_it() -> 
     failure = trained([work("bad", _poisoned())]).failures["bad"]
     assert failure.reason == "raised ValueError"
     assert "a value of the client's own data" in failure.traceback
+
+
+def test_a_client_whose_code_wants_to_exit_fails_alone() -> None:
+    def leaving(outputs: Tensor, targets: Tensor) -> Tensor:
+        if len(targets) == 3:
+            sys.exit(1)
+        return outputs.square().mean()
+
+    found = trained([work("a", data(0, 3)), work("b", data(1, 4))], loss=leaving, model=linear)
+    assert found.clients == ("b",)
+    assert found.failures["a"].reason == "raised SystemExit"
 
 
 def test_a_group_of_failures_has_no_rows() -> None:
@@ -395,7 +407,9 @@ def test_read_only_and_strided_arrays_train_and_stay_unchanged() -> None:
 
 def test_images_train_in_either_memory_format_alike() -> None:
     def model() -> nn.Module:
-        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16, 3))
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 4, 3)
+        )
 
     rng = np.random.default_rng(0)
     images, target = rng.standard_normal((8, 3, 6, 6)).astype(np.float32), rng.integers(0, 3, 8)
