@@ -43,7 +43,9 @@ class Weigh(Part, frozen=True, tag="weigh"):
             coordinate_bound = segment.coordinate_bound * self.largest
             spec = spec.change(segment.name, l2_bound=l2_bound, coordinate_bound=coordinate_bound)
         largest = float(self.largest)
-        return spec.append(SegmentSpec(WEIGHT, 1, coordinate_bound=largest, l2_bound=largest))
+        return spec.append(
+            SegmentSpec(WEIGHT, 1, coordinate_bound=largest, l2_bound=largest, is_nonnegative=True)
+        )
 
     def encode(self, rows: Rows, memory: Memory, ctx: StageContext) -> tuple[Rows, Memory]:
         finite = finite_rows(rows)

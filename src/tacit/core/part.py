@@ -135,7 +135,9 @@ def address(function: Callable[..., Any]) -> str:
     """Return ``"module:qualified.name"``, or ``"file.py:name"`` for what a job file defines."""
     module = sys.modules.get(function.__module__)
     source = vars(module).get("__tacit_file__") if module is not None else None
-    return f"{source or function.__module__}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+    # A partial or a callable object has no name: what is written says what it is, and leads nowhere.
+    name = getattr(function, "__qualname__", f"{type(function).__qualname__}(...)")
+    return f"{source or function.__module__}:{name}"
 
 
 def resolve(name: str) -> Callable[..., Any]:

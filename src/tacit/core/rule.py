@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from tacit.core.errors import PlanError, RemoteProtocolError
+from tacit.core.errors import RemoteProtocolError
 from tacit.core.layout import Rows, Vector, rows_within
 from tacit.core.spec import UpdateSpec
 from tacit.core.stage import Total
@@ -34,43 +34,49 @@ class Partial:
     clients: int
 
 
+class Lane(NamedTuple):
+    """Where one segment lies on the grid.
+
+    Attributes:
+        size: Number of coordinates.
+        step: Distance of two points of the grid, a power of two.
+        lowest: Smallest coordinate that is let in.
+        largest: Largest one.
+    """
+
+    size: int
+    step: float
+    lowest: float
+    largest: float
+
+
 @dataclass(frozen=True)
 class Grid:
     """The fixed-point grid that makes sums exact: in any order, in any grouping, the same bits.
 
     Attributes:
-        lanes: For each segment its size, its step (a power of two) and its largest coordinate.
+        lanes: One for each segment, in order.
         clients: How many updates one sum may hold without overflow.
     """
 
-    lanes: tuple[tuple[int, float, float], ...]
+    lanes: tuple[Lane, ...]
     clients: int
 
     @classmethod
     def for_sum(cls, spec: UpdateSpec, clients: int) -> "Grid":
-        """Find the finest grid on which the sum of ``clients`` updates cannot overflow int64.
-
-        Raises:
-            PlanError: The grid would be coarser than float32 is at the largest coordinate.
-        """
+        """Find the finest grid on which the sum of ``clients`` updates cannot overflow int64."""
+        more = math.ceil(math.log2(max(clients, 1))) - 62
         lanes = []
         for segment in spec.segments:
-            largest = math.log2(segment.coordinate_bound)
-            exponent = math.ceil(largest) + math.ceil(math.log2(max(clients, 1))) - 62
-            if exponent > largest - 24:
-                raise PlanError(
-                    "T151",
-                    f"a sum of {clients} updates with coordinates up to {2**largest:g} does not fit 64 bits",
-                    where=f"segment {segment.name!r}",
-                    fix="Lower the largest weight or the cohort, or set a clipping bound.",
-                )
-            lanes.append((segment.size, 2.0 ** max(exponent, _FINEST), segment.coordinate_bound))
+            exponent = max(math.ceil(math.log2(segment.coordinate_bound)) + more, _FINEST)
+            lowest = 0.0 if segment.is_nonnegative else -segment.coordinate_bound
+            lanes.append(Lane(segment.size, 2.0**exponent, lowest, segment.coordinate_bound))
         return cls(tuple(lanes), clients)
 
     @property
     def size(self) -> int:
         """Number of coordinates."""
-        return sum(size for size, _, _ in self.lanes)
+        return sum(lane.size for lane in self.lanes)
 
     def add_rows(self, rows: Rows, total: IntegerTotal) -> None:
         """Add every row, rounded to the grid, to ``total`` in place.
@@ -80,32 +86,33 @@ class Grid:
         """
         if rows.ndim != 2 or rows.shape[1] != self.size:
             raise RemoteProtocolError("T501", f"an update has shape {rows.shape}, not (clients, {self.size})")
-        start = 0
-        for size, step, bound in self.lanes:
-            _check_bound(rows[:, start : start + size], bound)
-            for left in range(start, start + size, _BLOCK):
-                block = slice(left, min(left + _BLOCK, start + size))
-                scaled = np.multiply(rows[:, block], 1.0 / step, dtype=np.float64)
+        parts = self._parts()
+        for lane, part in parts:  # all of them first: what is refused must not be in the sum in part
+            _check_bound(rows[:, part], lane)
+        for lane, part in parts:
+            for left in range(part.start, part.stop, _BLOCK):
+                block = slice(left, min(left + _BLOCK, part.stop))
+                scaled = np.multiply(rows[:, block], 1.0 / lane.step, dtype=np.float64)
                 on_grid = np.rint(scaled, out=scaled).astype(np.int64)
                 total[block] += on_grid[0] if len(on_grid) == 1 else on_grid.sum(axis=0)
-            start += size
 
     def to_float(self, total: IntegerTotal) -> Total:
         """Return the sum off the grid, float64."""
         result = np.empty(len(total), dtype=np.float64)
-        start = 0
-        for size, step, _ in self.lanes:
-            lane = slice(start, start + size)
-            np.multiply(total[lane], step, out=result[lane])
-            start += size
+        for lane, part in self._parts():
+            np.multiply(total[part], lane.step, out=result[part])
         return result
 
+    def _parts(self) -> list[tuple[Lane, slice]]:
+        stops = np.cumsum([lane.size for lane in self.lanes]).tolist()
+        return [(lane, slice(stop - lane.size, stop)) for lane, stop in zip(self.lanes, stops, strict=True)]
 
-def _check_bound(rows: Rows, bound: float) -> None:
-    if not rows_within(rows, bound).all():
-        raise RemoteProtocolError(
-            "T502", f"an update has a coordinate that is not finite or beyond {bound:g}"
-        )
+
+def _check_bound(rows: Rows, lane: Lane) -> None:
+    # A negative weight would let one client turn the mean of all others around.
+    if not rows_within(rows, lane.largest).all() or (lane.lowest == 0.0 and (rows < 0).any()):
+        what = f"an update has a coordinate that is not finite or outside {lane.lowest:g} to {lane.largest:g}"
+        raise RemoteProtocolError("T502", what)
 
 
 @runtime_checkable

@@ -19,6 +19,7 @@ class SegmentSpec:
         coordinate_bound: Largest absolute value of one coordinate.
         l2_bound: Largest L2 norm of the segment, or None where no stage bounds it.
         bits: Bits per coordinate on the wire.
+        is_nonnegative: Whether no coordinate may be below zero, as of a weight.
     """
 
     name: str
@@ -26,6 +27,7 @@ class SegmentSpec:
     coordinate_bound: float = COORDINATE_LIMIT
     l2_bound: float | None = None
     bits: int = 32
+    is_nonnegative: bool = False
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ def load_module(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     module.__dict__["__tacit_file__"] = str(path)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # a job file may import what lies beside it
     sys.modules[name] = module  # before it runs, so that what it defines can be pickled
     try:
         spec.loader.exec_module(module)

@@ -1,6 +1,7 @@
 """``--set a.b=c``: change one setting of a frozen tree, with the checks that the file would get."""
 
 import tomllib
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,7 +18,7 @@ def override(settings: S, path: str, text: str, *, root: str = "$") -> S:
     Args:
         settings: A block of settings.
         path: Field names joined by dots, positions in lists among them (``"compression.0.bits"``).
-        text: The value as TOML would have it; a bare word is a string.
+        text: The value as TOML would have it; a bare word is a string, and ``none`` is no value.
         root: What the path in an error message starts with.
 
     Raises:
@@ -33,6 +34,8 @@ def _set(value: Any, steps: list[str], new: Any, where: str) -> Any:
     if isinstance(value, tuple) and step.isdecimal() and int(step) < len(value):
         changed = _set(value[int(step)], rest, new, f"{where}[{step}]")
         return (*value[: int(step)], changed, *value[int(step) + 1 :])
+    if isinstance(value, Mapping):
+        return {**value, step: _set(value.get(step), rest, new, f"{where}.{step}")}
     if not isinstance(value, Settings):
         raise ConfigError(
             "T101", f"Unknown setting `{step}`", where=where, fix="This setting has nothing below it."
@@ -51,4 +54,5 @@ def _parse(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return text.strip()
+        bare = text.strip()
+        return None if bare == "none" else bare

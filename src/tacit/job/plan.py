@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +21,7 @@ from tacit.training.executor import update_spec
 from tacit.wire import HEADER_BYTES
 
 _MIB = 1024 * 1024
+_COARSEST = 2.0**-20  # of the order of float32's own rounding of an update
 _INTERPRETER_MIB = 320  # a Python process that has imported PyTorch
 
 
@@ -59,6 +61,11 @@ class Plan:
     def bytes_down_per_client(self) -> int:
         """Bytes one client receives in a round."""
         return HEADER_BYTES + 4 * self.layout.size
+
+    @property
+    def resolution(self) -> float:
+        """Step of the grid on which updates are summed, for a client of weight 1."""
+        return self.grid.lanes[0].step
 
     @property
     def group(self) -> int:
@@ -119,6 +126,7 @@ class Plan:
             "bytes_down_per_client": self.bytes_down_per_client,
             "bytes_up_per_round": self.bytes_up_per_client * self.job.cohort.largest(self.population),
             "memory_mib": {"workers=1": self.memory_mib(1), "workers=2": self.memory_mib(2)},
+            "resolution": self.resolution,
             "privacy": self.privacy,
         }
 
@@ -135,7 +143,7 @@ def make_plan(job: Job, layout: Layout, sizes: npt.NDArray[np.int64]) -> Plan:
         PlanError: Settings do not go together, or do not fit the population.
     """
     population = len(sizes)
-    codec = Codec(Chain(_stages(job)), update_spec(layout))
+    codec = Codec(Chain(_stages(job, sizes)), update_spec(layout))
     grid = Grid.for_sum(codec.sent, max(1, job.cohort.largest(population)))
     plan = Plan(job, layout, population, sizes, codec, WeightedMean(), grid)
     _refuse(plan)
@@ -147,10 +155,12 @@ def model_seed(job: Job) -> int:
     return seed64(job.seed, "model")
 
 
-def _stages(job: Job) -> tuple[Stage, ...]:
+def _stages(job: Job, sizes: npt.NDArray[np.int64]) -> tuple[Stage, ...]:
     """Compile the job's blocks to stages in the only sound order: clip, then weigh."""
     clip: tuple[Stage, ...] = () if job.clipping_bound is None else (ClipL2(bound=job.clipping_bound),)
-    return (*clip, job.weighting)
+    # Nobody weighs more than the largest client, and a tighter cap makes a finer grid.
+    cap = int(min(job.weighting.cap, sizes.max(initial=1)))
+    return (*clip, msgspec.structs.replace(job.weighting, cap=cap))
 
 
 def _refuse(plan: Plan) -> None:
@@ -159,6 +169,13 @@ def _refuse(plan: Plan) -> None:
     if not (plan.sizes > 0).any():
         raise PlanError(
             "T155", "no client has any training example", where="$.population", fix="Check the data."
+        )
+    if plan.resolution > _COARSEST:
+        raise PlanError(
+            "T151",
+            f"the exact sum of {plan.grid.clients} updates would round each to {plan.resolution:.1g}",
+            where="$.weighting.cap",
+            fix="Lower the cap, weigh uniformly, invite fewer clients, or set a clipping bound.",
         )
     expected = plan.job.cohort.expected(plan.population)
     if expected < 1:

@@ -52,6 +52,8 @@ class RoundDevice:
 
     def _accept(self, event: AssignmentReceived) -> tuple[DeviceEffect, ...]:
         number = event.assignment.round
+        if self._assignment is not None:
+            raise RemoteProtocolError("T516", f"round {number} was assigned while another is under way")
         if any(self._last_round.get(client, -1) >= number for client in event.clients):
             raise RemoteProtocolError("T516", f"round {number} is not newer than the last one: a replay")
         self._last_round.update(dict.fromkeys(event.clients, number))

@@ -157,12 +157,13 @@ class Run:
         if self.finished:
             raise LocalProtocolError("T512", f"{type(event).__name__} is not legal: the run is over")
         match event:
-            case RoundClosed():
+            case RoundClosed() if event.record.round == self.state.round + 1:
                 return self._round_closed(event.record, event.partial)
             case Evaluated():
                 history = (*self.state.history, msgspec.structs.replace(event.record, per_client={}))
                 self.state = replace(self.state, history=history)
                 return self._next()
+        raise LocalProtocolError("T512", f"round {event.record.round} is not the one that was started")
 
     def keep_buffers(self, buffers: Mapping[str, Vector]) -> None:
         """Remember the buffers that clients keep for their next round (simulation only)."""
@@ -240,7 +241,13 @@ class Run:
         if state.committed >= settings.rounds:
             return (self._finish("completed", f"all {settings.rounds} rounds are done"),)
         server = RoundServer(
-            settings.job, state.round + 1, settings.seed, settings.cohort, settings.policy, settings.rule
+            job=settings.job,
+            number=state.round + 1,
+            seed=settings.seed,
+            cohort=settings.cohort,
+            policy=settings.policy,
+            rule=settings.rule,
+            size=settings.grid.size,
         )
         return (StartRound(server, state.vector),)
 

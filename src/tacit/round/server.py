@@ -48,6 +48,7 @@ class RoundServer:
         cohort: How the cohort is drawn.
         policy: When to close, and whether it counts.
         rule: How partial sums merge.
+        size: Number of coordinates of a partial sum; None: as many as the first one has.
         phase: Where the machine stands.
     """
 
@@ -57,6 +58,7 @@ class RoundServer:
     cohort: Cohort
     policy: RoundPolicy
     rule: Rule
+    size: int | None = None
     phase: Phase = "new"
     _invited: tuple[str, ...] = ()
     _waiting: set[str] = field(default_factory=set)
@@ -127,6 +129,12 @@ class RoundServer:
                 "T513",
                 f"a partial sum of {event.partial.clients} updates claims {len(event.clients)} clients",
             )
+        if self.size is not None and event.partial.total.shape != (self.size,):
+            raise RemoteProtocolError(
+                "T501", f"a partial sum of length {len(event.partial.total)}, not {self.size}"
+            )
+        if not set(event.clients).issuperset(event.partial_work):
+            raise RemoteProtocolError("T513", "partial work is claimed for a client that is not in the sum")
         self._check_waiting(event.clients)
         if len(event.clients) > self.missing:
             raise RemoteProtocolError("T514", f"{len(event.clients)} updates where {self.missing} are wanted")

@@ -1,12 +1,13 @@
 """What a run gave: read from its folder."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tacit.core.errors import RunError
 from tacit.job import Job, model_seed
-from tacit.job.load import job_of
+from tacit.job.load import job_of, load_job
 from tacit.round import EvaluationRecord, RoundRecord
 from tacit.store import FinalMetrics, RunFolder, RunInfo
 
@@ -69,8 +70,17 @@ class Result:
             ConfigError: The folder's settings name functions that cannot be imported here.
         """
         if self._job is None:
-            self._job = job_of(self._folder.job(), self.folder)
+            self._job = self._job_of_source() or job_of(self._folder.job(), self.folder)
         return self._job
+
+    def _job_of_source(self) -> Job | None:
+        """Return the job from the file it came from, if that is as it was: it also has what has no name."""
+        info = self.info
+        if info.source is None or not Path(info.source).is_file():
+            return None
+        if hashlib.sha256(Path(info.source).read_bytes()).hexdigest() != info.source_sha256:
+            return None
+        return load_job(info.source, info.overrides).job
 
     def model(self) -> "Module":
         """Return the task's module with the final weights.

@@ -12,7 +12,7 @@ from tacit.core.part import Reference, resolve
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 IGNORED = -100
-"""A target with this value is padding: it counts in no loss and no metric."""
+"""A class label with this value is padding: it counts in no cross-entropy and no accuracy."""
 _WIDE = 1024  # from this many classes on the fused cross-entropy is the faster one
 
 
@@ -22,6 +22,8 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     if logits.shape[-1] >= _WIDE and logits.ndim == 2 and logits.requires_grad:
         loss: Tensor = _WideCrossEntropy.apply(logits, labels)  # type: ignore[no-untyped-call]
         return loss
+    if outputs.ndim > 2 and not bool((labels != IGNORED).any()):
+        return logits.sum() * 0.0  # a batch of nothing but padding says nothing, where torch says NaN
     return functional.cross_entropy(logits, labels, ignore_index=IGNORED)
 
 
@@ -93,7 +95,7 @@ class _WideCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
         valid = labels != IGNORED
-        count = valid.sum()
+        count = valid.sum().clamp_min(1)  # a batch of nothing but padding: loss and gradient are zero
         index = labels.masked_fill(~valid, 0)[:, None]  # any other label out of range still raises
         probability = torch.softmax(logits, dim=1)
         # log-sum-exp from quantities at hand: the largest probability is exp(max - lse).
@@ -107,6 +109,5 @@ class _WideCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, None]:
         gradient, index, valid, count = ctx.saved_tensors
         gradient.scatter_add_(1, index, torch.full_like(index, -1, dtype=gradient.dtype))
-        # As torch: the mean of no target is NaN, but moves nothing.
-        gradient.mul_((valid * (scale / count.clamp_min(1)))[:, None])
+        gradient.mul_((valid * (scale / count))[:, None])
         return gradient, None

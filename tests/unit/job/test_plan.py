@@ -88,8 +88,20 @@ def test_memory_grows_with_workers_and_with_the_model() -> None:
 
 def test_blocks_compile_to_clip_then_weigh() -> None:
     stages = planned(job(clipping_bound=2.0, weighting=Weigh(cap=9)), [1] * 3).codec.chain.stages
-    assert stages == (ClipL2(bound=2.0), Weigh(cap=9))
-    assert planned(job(), [1] * 3).codec.chain.stages == (Weigh(),)
+    assert stages == (ClipL2(bound=2.0), Weigh(cap=1))
+
+
+def test_the_cap_is_the_jobs_or_the_largest_clients_size() -> None:
+    assert planned(job(weighting=Weigh(cap=9)), [3, 50]).codec.chain.stages == (Weigh(cap=9),)
+    assert planned(job(), [3, 50]).codec.chain.stages == (Weigh(cap=50),)
+
+
+def test_a_sum_that_would_be_too_coarse_is_refused() -> None:
+    heavy = job(weighting=Weigh(cap=2**20))
+    assert planned(heavy, [2**20] * 2**12).resolution == 2**-20
+    with pytest.raises(PlanError, match="T151"):
+        planned(heavy, [2**20] * 2**13)
+    assert planned(job(weighting=Weigh(by="uniform")), [2**20] * 2**13).resolution < 2**-30
 
 
 def test_the_grid_holds_as_many_clients_as_a_round_may() -> None:

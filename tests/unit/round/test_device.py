@@ -53,6 +53,7 @@ def test_a_round_that_is_not_newer_than_the_last_is_a_replay(number: int) -> Non
 def test_one_replayed_client_refuses_the_whole_assignment() -> None:
     device = RoundDevice(CODEC, seed=0)
     device.receive(assigned(5, "a"))
+    device.receive(done([[0.1, 0, 0, 1]], "a"))
     with pytest.raises(RemoteProtocolError):
         device.receive(assigned(5, "b", "a"))
     assert device.receive(assigned(5, "b")) == (Train(("b",)),)  # it was not noted for the other
