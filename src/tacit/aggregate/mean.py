@@ -40,5 +40,8 @@ class WeightedMean(Part, frozen=True, tag="weighted_mean"):
         if not weight > 0:
             return None
         weighted = total[: spec.slice("weight").start]
-        # Straight into float32: a million coordinates should not pass through memory twice.
-        return np.divide(weighted, weight, out=np.empty(len(weighted), np.float32), casting="same_kind")
+        # Straight into float32, and by a product: a million coordinates should not pass through memory twice,
+        # and a quotient takes the processor ten times as long.
+        return np.multiply(
+            weighted, 1.0 / weight, out=np.empty(len(weighted), np.float32), casting="same_kind"
+        )

@@ -22,7 +22,7 @@ class ServerOptimizer(Protocol):
     """Turns the mean update into the next global parameters."""
 
     def step(self, vector: Vector, update: Vector, state: State) -> tuple[Vector, State]:
-        """Return the next vector and state; no argument is changed."""
+        """Return the next vector and state; ``update`` may be overwritten, nothing else is changed."""
         ...
 
 
@@ -47,8 +47,11 @@ class ServerSGD(Part, frozen=True, tag="server_sgd"):
         if self.momentum:
             before = state.get("momentum")
             update = update if before is None else np.float32(self.momentum) * before + update
-            state = {"momentum": update}
-        return vector + (update if self.lr == 1.0 else np.float32(self.lr) * update), state
+            return vector + np.float32(self.lr) * update, {"momentum": update}
+        if self.lr != 1.0:
+            np.multiply(update, np.float32(self.lr), out=update)
+        # In the update's own memory: fresh pages would cost more than the addition.
+        return np.add(vector, update, out=update), state
 
 
 class _Adaptive(Part, frozen=True):

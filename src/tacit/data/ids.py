@@ -40,7 +40,11 @@ class Numbered(Sequence[str]):
         raise ValueError("no such id")
 
     def _name(self, index: int) -> str:
-        return f"client-{index:0{len(str(self.size - 1))}d}"
+        return f"client-{index:0{self._digits}d}"
+
+    @cached_property
+    def _digits(self) -> int:
+        return len(str(self.size - 1))
 
 
 @dataclass(frozen=True, eq=False)

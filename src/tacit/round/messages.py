@@ -66,18 +66,11 @@ class ClientsDropped:
 
 
 @dataclass(frozen=True)
-class ClientsLate:
-    """Clients answered, or would have, after the round had closed."""
-
-    clients: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class DeadlinePassed:
     """The deadline is over."""
 
 
-ServerEvent = Opened | UpdatesReceived | ClientFailed | ClientsDropped | ClientsLate | DeadlinePassed
+ServerEvent = Opened | UpdatesReceived | ClientFailed | ClientsDropped | DeadlinePassed
 
 # --- effects of the server ---------------------------------------------------------------------
 

@@ -215,11 +215,11 @@ class Run:
         mean = settings.rule.finish(total, codec.sent)
         if mean is None:
             return state, None
+        loss = float(mean[codec.spec.slice("metrics")][0]) if "metrics" in codec.spec.names else None
         trained = settings.layout.slice("parameters")
         vector, optimizer = settings.optimizer.step(state.vector[trained], mean[trained], state.optimizer)
         if trained.stop < size:  # buffers follow their plain mean
             vector = np.concatenate([vector, state.vector[trained.stop :] + mean[trained.stop : size]])
-        loss = float(mean[codec.spec.slice("metrics")][0]) if "metrics" in codec.spec.names else None
         return (replace(state, vector=vector, optimizer=optimizer) if _is_finite(vector) else None), loss
 
     def _is_measured(self) -> bool:

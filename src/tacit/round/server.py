@@ -12,7 +12,6 @@ from tacit.round.messages import (
     Assignment,
     ClientFailed,
     ClientsDropped,
-    ClientsLate,
     DeadlinePassed,
     Opened,
     RoundClosed,
@@ -98,8 +97,6 @@ class RoundServer:
                 )
             case ClientsDropped() if self.phase == "collecting":
                 return self._gone(event.clients, now, lambda: self._dropped.extend(event.clients))
-            case ClientsLate() if self.phase == "collecting":
-                return self._gone(event.clients, now, lambda: self._late.extend(event.clients))
             case DeadlinePassed() if self.phase == "collecting":
                 return self._close(now)
             case UpdatesReceived() | ClientFailed() if self._is_closed:

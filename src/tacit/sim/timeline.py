@@ -1,6 +1,6 @@
 """One round in virtual time: who answers when, and whom it pays to train."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from tacit.round.messages import (
     Assignment,
     ClientFailed,
     ClientsDropped,
-    ClientsLate,
     DeadlinePassed,
     Opened,
     RoundClosed,
@@ -27,8 +26,7 @@ from tacit.sim.pool import Check, Trainers
 from tacit.training.executor import Failure
 
 
-@dataclass(frozen=True)
-class _Arrival:
+class _Arrival(NamedTuple):
     """One client that will answer: its place, when, and how much of its work it will have done."""
 
     client: str
@@ -80,27 +78,20 @@ class Timeline:
         return self._closed
 
     def _collect(self, sent: SendAssignment, vector: Vector, opened: float) -> None:
-        queue, late, dropped = self._arrivals(sent, opened)
-        last = opened
+        queue, dropped = self._arrivals(sent, opened)
         if dropped:
             self._tell(ClientsDropped(dropped), opened)
         while queue and self._closed is None:
             wave, queue = queue[: self._server.missing], queue[self._server.missing :]
-            last = wave[-1].at_s
-            self._train(sent.assignment, wave, vector, last)
-        if self._closed is None and late and sent.assignment.deadline_s is not None:
-            last = sent.assignment.deadline_s
-            self._tell(DeadlinePassed(), last)
-        if self._closed is None and late:
-            self._tell(ClientsLate(late), last)
+            self._train(sent.assignment, wave, vector, wave[-1].at_s)
+        if self._closed is None and sent.assignment.deadline_s is not None:
+            self._tell(DeadlinePassed(), sent.assignment.deadline_s)
 
-    def _arrivals(
-        self, sent: SendAssignment, opened: float
-    ) -> tuple[list[_Arrival], tuple[str, ...], tuple[str, ...]]:
-        """Return who answers in time (in order of arrival), who does not, and who vanishes."""
+    def _arrivals(self, sent: SendAssignment, opened: float) -> tuple[list[_Arrival], tuple[str, ...]]:
+        """Return who answers in time, in order of arrival, and who vanishes; the others come too late."""
         drawn = self._world.arrivals(sent.assignment.round, np.array(sent.positions, dtype=np.int64))
         deadline = sent.assignment.deadline_s
-        queue, late, dropped = [], [], []
+        queue, dropped = [], []
         for position, client, seconds, gone in zip(
             sent.positions, sent.clients, drawn.seconds.tolist(), drawn.dropped.tolist(), strict=True
         ):
@@ -111,10 +102,8 @@ class Timeline:
                 queue.append(_Arrival(client, Call(position, None, self._run.buffers_of(client)), at))
             elif steps := self._steps_until(sent.assignment, position, (deadline - opened) / seconds):
                 queue.append(_Arrival(client, Call(position, steps, self._run.buffers_of(client)), deadline))
-            else:
-                late.append(client)
         queue.sort(key=lambda arrival: arrival.at_s)  # stable: ties stay in the cohort's order
-        return queue, tuple(late), tuple(dropped)
+        return queue, tuple(dropped)
 
     def _steps_until(self, assignment: Assignment, position: int, share: float) -> int:
         """Return how many steps a straggler will have done at the deadline, 0 if that is of no use."""

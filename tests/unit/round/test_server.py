@@ -14,7 +14,6 @@ from tacit.round import RoundPolicy, RoundRecord, RoundServer
 from tacit.round.messages import (
     ClientFailed,
     ClientsDropped,
-    ClientsLate,
     DeadlinePassed,
     Opened,
     RoundClosed,
@@ -158,13 +157,6 @@ def test_a_deadline_closes_the_round_and_names_the_late() -> None:
     assert record.closed_s == 15.0
 
 
-def test_clients_that_say_they_are_late_are_waited_for_no_more() -> None:
-    machine = opened()
-    machine.receive(update("a", "b"), 11.0)
-    record, total = closing(machine.receive(ClientsLate(("c", "d")), 12.0))
-    assert (record.late, total) == (("c", "d"), 0b0011)
-
-
 def test_over_selection_closes_with_the_last_wanted_update_and_counts_no_more() -> None:
     machine = opened(FixedSize(2, over_selection=2.0))
     assert machine.missing == 2
@@ -208,7 +200,6 @@ def refused(machine: RoundServer, event: ServerEvent, code: str, kind: type = Re
         (ClientFailed("a", "after all not"), "T515"),
         (ClientFailed("h", "not invited"), "T515"),
         (ClientsDropped(("b", "a")), "T515"),
-        (ClientsLate(("h",)), "T515"),
     ],
 )
 def test_an_illegal_event_is_refused_and_changes_nothing(event: ServerEvent, code: str) -> None:
@@ -235,9 +226,7 @@ def test_a_sum_of_another_length_is_refused_and_the_round_goes_on() -> None:
     assert closing(machine.receive(update("b", "c", "d"), 12.0))[1] == 0b1111
 
 
-@pytest.mark.parametrize(
-    "event", [update("a"), ClientFailed("a", "x"), DeadlinePassed(), ClientsLate(("a",))]
-)
+@pytest.mark.parametrize("event", [update("a"), ClientFailed("a", "x"), DeadlinePassed()])
 def test_nothing_is_legal_before_the_round_is_open(event: ServerEvent) -> None:
     refused(server(), event, "T512", LocalProtocolError)
 
