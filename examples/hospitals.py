@@ -10,6 +10,7 @@ def model():
 
 
 def population():
+    # Scaled by the mean and spread of all hospitals: a simulation knows them; deployed, they would be shared.
     # Dirichlet: some hospitals see far more malignant tumours than others.
     return tacit.data.breast_cancer().split(tacit.Dirichlet(alpha=1.0), clients=5, scaling="global")
 

@@ -1,6 +1,6 @@
-"""tacit: privacy-preserving federated learning.
+"""tacit: federated learning, many parties train one PyTorch model and everybody keeps their data.
 
-Many parties train one PyTorch model, and nobody's data is ever said aloud. Names are resolved when
+Names are resolved when
 they are first used (PEP 562), so that ``import tacit`` is quick.
 """
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tacit.algorithms import FedAvg, ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
     from tacit.codec import Weigh
     from tacit.core.cohort import All, FixedSize, Poisson
-    from tacit.core.errors import TacitError
+    from tacit.core.errors import ConfigError, DataError, PlanError, RunError, StoreError, TacitError
     from tacit.core.examples import Examples
     from tacit.core.local import LocalSGD
     from tacit.data import IID, Dirichlet, Natural, Population, QuantitySkew, Shards, Split
@@ -33,7 +33,7 @@ _HOMES = {
     "tacit.algorithms": ("FedAvg", "ServerAdagrad", "ServerAdam", "ServerSGD", "ServerYogi"),
     "tacit.codec": ("Weigh",),
     "tacit.core.cohort": ("All", "FixedSize", "Poisson"),
-    "tacit.core.errors": ("TacitError",),
+    "tacit.core.errors": ("ConfigError", "DataError", "PlanError", "RunError", "StoreError", "TacitError"),
     "tacit.core.examples": ("Examples",),
     "tacit.core.local": ("LocalSGD",),
     "tacit.data": ("Dirichlet", "IID", "Natural", "Population", "QuantitySkew", "Shards", "Split"),
@@ -55,6 +55,8 @@ _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "IID",
     "All",
+    "ConfigError",
+    "DataError",
     "Dirichlet",
     "Evaluation",
     "Examples",
@@ -65,17 +67,20 @@ __all__ = [
     "LogNormalDuration",
     "Natural",
     "Patience",
+    "PlanError",
     "Poisson",
     "Population",
     "QuantitySkew",
     "RandomDropout",
     "Result",
+    "RunError",
     "ServerAdagrad",
     "ServerAdam",
     "ServerSGD",
     "ServerYogi",
     "Shards",
     "Split",
+    "StoreError",
     "TacitError",
     "TargetMetric",
     "Task",

@@ -7,7 +7,7 @@ import numpy as np
 from tacit.core.errors import LocalProtocolError
 from tacit.core.layout import Rows, Vector
 from tacit.core.part import Part
-from tacit.core.rule import Grid, Partial, Sees
+from tacit.core.rule import Grid, IntegerTotal, Partial, Sees
 from tacit.core.spec import UpdateSpec
 from tacit.core.stage import Total
 
@@ -23,9 +23,12 @@ class WeightedMean(Part, frozen=True, tag="weighted_mean"):
     def empty(self, grid: Grid) -> Partial:
         return Partial(np.zeros(grid.size, dtype=np.int64), clients=0)
 
+    def fold(self, rows: Rows, grid: Grid, total: IntegerTotal) -> None:
+        grid.add_rows(rows, total)
+
     def lift(self, rows: Rows, grid: Grid) -> Partial:
         partial = self.empty(grid)
-        grid.add_rows(rows, partial.total)
+        self.fold(rows, grid, partial.total)
         return Partial(partial.total, clients=len(rows))
 
     def merge(self, a: Partial, b: Partial) -> Partial:

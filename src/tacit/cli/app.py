@@ -38,7 +38,7 @@ Every error has a number and says what, where and what to do.
 
 app = typer.Typer(
     name="tacit",
-    help="Privacy-preserving federated learning: many parties train one PyTorch model.",
+    help="Federated learning: many parties train one PyTorch model, and everybody keeps their data.",
     epilog=_EPILOG,
     rich_markup_mode="rich",
     add_completion=False,

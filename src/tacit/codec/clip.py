@@ -11,13 +11,13 @@ from tacit.core.stage import Memory, StageContext, Total
 
 
 class ClipL2(Part, frozen=True, tag="clip_l2"):
-    """Scale each named segment of an update down so that its L2 norm is at most ``bound``.
+    """Scale one segment of an update down so that its L2 norm is at most ``bound``.
 
-    The bound is what one client can add to the cohort's sum: the sensitivity every later noise stage
-    is measured against. A row that is not finite becomes zero.
+    What one client can add to the cohort's sum follows from it and from what comes after: weighed by at
+    most ``cap``, it is ``cap * bound``. ``plan`` says so. A row that is not finite becomes zero.
 
     Attributes:
-        bound: Largest L2 norm of one client's update.
+        bound: Largest L2 norm of the segment, before weighing.
         segment: Which segment is clipped; the others pass unchanged.
 
     >>> ClipL2(bound=1.0).plan(UpdateSpec.of(parameters=4)).l2_bound

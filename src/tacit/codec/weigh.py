@@ -30,7 +30,7 @@ class Weigh(Part, frozen=True, tag="weigh"):
     """
 
     by: Literal["examples", "uniform"] = "examples"
-    cap: Annotated[int, Meta(ge=1, le=2**24)] = 1_000_000  # up to 2^24 float32 counts exactly
+    cap: Annotated[int, Meta(ge=1, le=2**24)] = 100_000  # up to 2^24 float32 counts exactly
 
     @property
     def largest(self) -> int:

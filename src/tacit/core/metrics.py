@@ -51,5 +51,8 @@ def weighted_mean(values: Mapping[str, float], weights: Mapping[str, float]) -> 
 
 def higher_is_better(metric: str) -> bool:
     """Tell whether larger is better: so for all metrics but losses and errors."""
-    lower_is_better = ("loss", "error", "mse", "mae", "rmse", "perplexity")
+    lower_is_better = (
+        *("loss", "error", "mse", "mae", "perplexity"),
+        *("nll", "likelihood", "brier", "deviance", "hinge", "entropy", "distance"),
+    )
     return not any(word in metric.lower() for word in lower_is_better)

@@ -13,7 +13,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import msgspec
@@ -126,6 +126,9 @@ def encode(value: object) -> Any:
     """Turn a value into plain data that TOML and JSON can hold; ``decode`` is its inverse.
 
     Callables become their address (``"package:function"``); ``None`` fields are left out.
+
+    Raises:
+        ConfigError: A value in it is not plain and cannot be made so.
     """
     plain = msgspec.to_builtins(value, enc_hook=_encode_other, str_keys=True)
     return _without_none(plain)
@@ -269,9 +272,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def _encode_other(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, PurePath):
+        return str(value)
     if callable(value):
         return address(value)
-    return str(value)
+    what = f"a {type(value).__name__} cannot be written to a file"
+    raise ConfigError("T108", what, fix="Pass numbers, words, lists or tables, and build the rest from them.")
 
 
 def _without_none(plain: Any) -> Any:

@@ -125,8 +125,12 @@ class Rule(Protocol):
         """Return the neutral element: a sum of nothing."""
         ...
 
+    def fold(self, rows: Rows, grid: Grid, total: IntegerTotal) -> None:
+        """Add encoded rows of shape (clients, size) to a sum under way, in place."""
+        ...
+
     def lift(self, rows: Rows, grid: Grid) -> Partial:
-        """Turn encoded rows of shape (clients, size) into a partial sum."""
+        """Turn encoded rows into a partial sum of their own: ``fold`` into an empty one."""
         ...
 
     def merge(self, a: Partial, b: Partial) -> Partial:

@@ -28,7 +28,8 @@ class Job(Settings, frozen=True):
         rounds: How many rounds are to commit.
         seed: Seed of every draw.
         weighting: The weight of a client in the mean, capped in public.
-        clipping_bound: Largest L2 norm of one client's update, or None for no clipping.
+        clipping_bound: Largest L2 norm of the parameters' part of one client's update, before it is weighed;
+            None for no clipping.
         quorum: Least share of the wanted updates with which a round commits.
         deadline_s: Seconds after which a round closes, or None to wait for everybody.
         partial_work: Whether stragglers hand in what they have done when the deadline comes.

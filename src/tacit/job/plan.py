@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -12,6 +11,7 @@ from tacit.aggregate import WeightedMean
 from tacit.codec import Chain, ClipL2, Codec
 from tacit.core.errors import PlanError
 from tacit.core.layout import Layout
+from tacit.core.part import nearest
 from tacit.core.randomness import seed64
 from tacit.core.rule import Grid, Rule
 from tacit.core.stage import Stage
@@ -143,7 +143,7 @@ def make_plan(job: Job, layout: Layout, sizes: npt.NDArray[np.int64]) -> Plan:
         PlanError: Settings do not go together, or do not fit the population.
     """
     population = len(sizes)
-    codec = Codec(Chain(_stages(job, sizes)), update_spec(layout))
+    codec = Codec(Chain(_stages(job)), update_spec(layout))
     grid = Grid.for_sum(codec.sent, max(1, job.cohort.largest(population)))
     plan = Plan(job, layout, population, sizes, codec, WeightedMean(), grid)
     _refuse(plan)
@@ -155,12 +155,10 @@ def model_seed(job: Job) -> int:
     return seed64(job.seed, "model")
 
 
-def _stages(job: Job, sizes: npt.NDArray[np.int64]) -> tuple[Stage, ...]:
+def _stages(job: Job) -> tuple[Stage, ...]:
     """Compile the job's blocks to stages in the only sound order: clip, then weigh."""
     clip: tuple[Stage, ...] = () if job.clipping_bound is None else (ClipL2(bound=job.clipping_bound),)
-    # Nobody weighs more than the largest client, and a tighter cap makes a finer grid.
-    cap = int(min(job.weighting.cap, sizes.max(initial=1)))
-    return (*clip, msgspec.structs.replace(job.weighting, cap=cap))
+    return (*clip, job.weighting)
 
 
 def _refuse(plan: Plan) -> None:
@@ -177,6 +175,7 @@ def _refuse(plan: Plan) -> None:
             where="$.weighting.cap",
             fix="Lower the cap, weigh uniformly, invite fewer clients, or set a clipping bound.",
         )
+    _refuse_unknown_metrics(plan.job)
     expected = plan.job.cohort.expected(plan.population)
     if expected < 1:
         raise PlanError(
@@ -187,3 +186,17 @@ def _refuse(plan: Plan) -> None:
         )
     # The cohort's own check, before anything is started.
     plan.job.cohort.sample(plan.population, np.random.default_rng(0))
+
+
+def _refuse_unknown_metrics(job: Job) -> None:
+    from tacit.training.metrics import metric_name  # late: it imports torch
+
+    known = ["loss", *map(metric_name, job.task.metrics)]
+    for index, rule in enumerate(job.stop):
+        if rule.metric not in known:
+            raise PlanError(
+                "T157",
+                f"the task measures no `{rule.metric}`{nearest(rule.metric, known)}",
+                where=f"$.stop[{index}].metric",
+                fix=f"One of: {', '.join(known)}.",
+            )

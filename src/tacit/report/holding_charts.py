@@ -190,10 +190,10 @@ def _quantiles(population: Holding, values: Matrix, clients: tuple[str, ...]) ->
     )
     svg = to_svg(figure, "holdings", f"Spread of the target on {_shown(population, len(clients))}: {span}.")
     caption = (
-        f"One row is one client ({_shown(population, len(clients))}): the line reaches from its smallest "
-        "target to the largest, the box holds the middle half, and the dot is the median."
+        f"One row is one client ({_shown(population, len(clients))}): the box holds the middle half of its "
+        "targets, and the dot is the median. Of clients with few examples nothing is shown."
     )
-    keys = (Key("range and middle half", variable(BLUE), "box"), Key("median", variable(TEAL), "dot"))
+    keys = (Key("middle half", variable(BLUE), "box"), Key("median", variable(TEAL), "dot"))
     return Chart("Targets by client", caption, svg, keys)
 
 

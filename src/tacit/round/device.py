@@ -78,8 +78,8 @@ class RoundDevice:
             trained.clients,
             np.array(trained.examples, dtype=np.int64),
         )
-        rows, _ = self._codec.encode(trained.rows, {}, ctx)
         self._assignment = None
+        rows, _ = self._codec.encode(trained.rows, {}, ctx)
         return (SendUpdates(trained.clients, rows, failures),)
 
     def _within_bounds(self, rows: Rows) -> npt.NDArray[np.bool_]:

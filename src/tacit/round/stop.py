@@ -16,6 +16,11 @@ On = Literal["central", "clients"]
 class StopRule(Protocol):
     """Looks at the evaluations so far and says why the run should end, if it should."""
 
+    @property
+    def metric(self) -> str:
+        """Name of the metric it looks at."""
+        ...
+
     def stop(self, history: Sequence[EvaluationRecord]) -> str | None:
         """Return the reason to stop, or None to go on."""
         ...

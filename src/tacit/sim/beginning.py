@@ -1,6 +1,7 @@
 """From a place to the folder of a run: a new one, or that of a run which is not finished."""
 
 import hashlib
+import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -61,6 +62,7 @@ def first_info(plan: Plan, settings: Mapping[str, Any], source: Source | None, w
         versions=versions(),
         machine=machine(),
         job_sha256=digest(settings),
+        code_sha256=_code_sha256(settings, source),
         sizes_sha256=hashlib.sha256(plan.sizes.astype("<i8").tobytes()).hexdigest(),
         source=None if source is None else source.path,
         source_sha256=None if source is None else source.sha256,
@@ -117,6 +119,8 @@ def _left(
     state = load_snapshot(folder.checkpoint)
     if state.vector.shape != vector.shape:
         changes.append(f"the model had {len(state.vector)} numbers and has {len(vector)}")
+    if before.code_sha256 != info.code_sha256:
+        changes.append("the files of its functions have changed")
     if before.sizes_sha256 != info.sizes_sha256:
         changes.append("the clients hold other numbers of examples")
     if changes:
@@ -127,6 +131,14 @@ def _left(
     return state, msgspec.structs.replace(
         before, outcome="running", reason="", ended=None, workers=info.workers, resumed=before.resumed + 1
     )
+
+
+def _code_sha256(settings: Mapping[str, Any], source: Source | None) -> str:
+    """Return the digest of the job file and of the files whose functions the settings name."""
+    named = set(re.findall(r'"([^"]*\.py):', msgspec.json.encode(settings).decode()))
+    files = sorted(named | ({source.path} if source is not None else set()))
+    texts = [Path(file).read_bytes() for file in files if Path(file).is_file()]
+    return hashlib.sha256(b"".join(hashlib.sha256(text).digest() for text in texts)).hexdigest()
 
 
 def _changes(before: Any, now: Any, path: str = "") -> Iterator[str]:

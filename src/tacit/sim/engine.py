@@ -95,7 +95,7 @@ class Engine:
         trained = self._executor.train(vector, group) if group else self._nobody()
         (sent,) = self._device.receive(TrainingDone(trained))
         assert isinstance(sent, SendUpdates)
-        self._plan.grid.add_rows(sent.rows, total)
+        self._plan.rule.fold(sent.rows, self._plan.grid, total)
         return Done(list(sent.clients), {**failures, **sent.failures}, _sound(trained.buffers, sent.clients))
 
     def _nobody(self) -> Trained:
@@ -164,6 +164,8 @@ def _attempt(client: str, action: Callable[[], T], failures: dict[str, Failure])
     """Return what the action returns, or note why the client failed."""
     try:
         return action()
+    except MemoryError:
+        raise  # this machine's trouble, not the client's
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a client's own code may do anything
         failures[client] = Failure(f"raised {type(error).__name__}", traceback.format_exc())
         return None

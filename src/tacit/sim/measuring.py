@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tacit.core.errors import DataError
+from tacit.core.errors import DataError, TacitError
 from tacit.core.metrics import higher_is_better, summarise
 from tacit.core.randomness import generator
 from tacit.data import Population
@@ -71,6 +71,8 @@ def measure_again(result: Result, population: Population, clients: int | None = 
     with borrowed_torch():
         try:
             record = _measured(result, population, clients)
+        except TacitError:
+            raise
         except (RuntimeError, IndexError, ValueError) as error:
             what = f"the model cannot take this data: {error}"
             fix = "Measure on data of the shape it was trained on."

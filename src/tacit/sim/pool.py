@@ -125,15 +125,14 @@ class Workers:
             if share:
                 worker.ask("train", assignment, share)
                 busy.append(worker)
-        done = Done()
+        done, rule = Done(), self._plan.rule
+        partial = rule.empty(self._plan.grid)
         for worker in busy:
-            done.add(worker.answer(check))
+            answer: Done = worker.answer(check)
+            partial = rule.merge(partial, Partial(worker.total, len(answer.clients)))
+            done.add(answer)
         done.clients.sort()
-        # Integer sums: any order, any split, the same bits.
-        total = busy[0].total.copy()
-        for worker in busy[1:]:
-            total += worker.total
-        return done, Partial(total, len(done.clients))
+        return done, partial
 
     def measure_clients(
         self, vector: Vector, calls: Sequence[Call], check: Check

@@ -14,6 +14,7 @@ from tacit.job import PopulationLike
 from tacit.store import Holding
 from tacit.store.downloads import obtain
 
+_FEW = 20  # examples below which a client's quantiles are withheld
 _DESCRIBED = 200  # clients in the report's picture of who holds what
 
 
@@ -58,14 +59,19 @@ def holding(population: Population) -> Holding | None:
         if found is None:
             return None
         summary = found
+    labels, counts = summary.labels, summary.counts.astype(np.float64)
+    if summary.kind == "quantiles":
+        # A smallest or largest target is somebody's own, and so is every quantile of a few.
+        labels, counts = labels[1:-1], counts[:, 1:-1]
+        counts[summary.sizes < _FEW] = np.nan
     return Holding(
         clients=summary.clients,
         examples=summary.examples,
         ids=summary.ids,
         sizes=tuple(summary.sizes.tolist()),
         kind=summary.kind,
-        labels=summary.labels,
-        counts=tuple(tuple(_number(value) for value in row) for row in summary.counts.tolist()),
+        labels=labels,
+        counts=tuple(tuple(_number(value) for value in row) for row in counts.tolist()),
     )
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from tacit.core.errors import RunError
 from tacit.job import Job, model_seed
 from tacit.job.load import job_of, load_job
@@ -93,7 +95,8 @@ class Result:
         if not self._folder.model.is_file():
             what = f"the run has no model: its outcome is {self.outcome!r}"
             raise RunError("T303", what, where=str(self.folder), fix="Resume the run, or choose another.")
-        model = build(self.job.task, model_seed(self.job))
+        task = msgspec.structs.replace(self.job.task, initial=None)  # its final weights replace a warm start
+        model = build(task, model_seed(self.job))
         load_tensors(model, self._folder.model)
         model.module.eval()
         return model.module
@@ -128,8 +131,6 @@ class Result:
 
 def metrics_dict(metrics: FinalMetrics) -> dict[str, Mapping[str, Any]]:
     """Return final metrics as plain data."""
-    import msgspec
-
     return {
         "central": dict(metrics.central),
         "clients": {name: msgspec.structs.asdict(summary) for name, summary in metrics.clients.items()},

@@ -211,7 +211,8 @@ class _Driver:
 
     def _try_to_end(self, error: BaseException) -> None:
         """Note a failure; a disk that is full must not hide the error under way."""
-        what = error.what if isinstance(error, TacitError) else f"{type(error).__name__}: {error}"
+        # An error of the user's own code may quote data: its words go to the screen, not into a file.
+        what = error.what if isinstance(error, TacitError) else f"raised {type(error).__name__}"
         with suppress(Exception):
             self._end("failed", what)
             self._write_report()

@@ -69,6 +69,7 @@ class RunInfo(Settings, frozen=True):
         versions: Versions of tacit, Python and the libraries that matter.
         machine: Processor and system.
         job_sha256: Digest of the resolved settings.
+        code_sha256: Digest of the job file and of the files whose functions the settings name.
         sizes_sha256: Digest of the clients' numbers of examples: tells another population from this one.
         source_sha256: Digest of the job file's text, where there was one.
         source: The job file, where there was one.
@@ -98,6 +99,7 @@ class RunInfo(Settings, frozen=True):
     versions: Mapping[str, str] = {}
     machine: str = ""
     job_sha256: str = ""
+    code_sha256: str = ""
     sizes_sha256: str = ""
     source_sha256: str | None = None
     source: str | None = None

@@ -37,6 +37,18 @@ def law_merging_is_associative_and_commutative(rule: Rule) -> None:
     law()
 
 
+def law_folding_is_lifting_and_merging(rule: Rule) -> None:
+    """Check: rows added to a sum under way equal rows lifted and merged."""
+
+    @given(near=sound_rows(), far=sound_rows())
+    def law(near: Rows, far: Rows) -> None:
+        partial = _lift(rule, near)
+        rule.fold(_encode(far), _GRID, partial.total)
+        assert np.array_equal(partial.total, rule.merge(_lift(rule, near), _lift(rule, far)).total)
+
+    law()
+
+
 def law_nothing_has_no_mean(rule: Rule) -> None:
     """Check: the mean of an empty cohort is None, never a division by zero."""
     empty = _GRID.to_float(rule.empty(_GRID).total)

@@ -10,6 +10,8 @@ from tacit.core.spec import SegmentSpec, UpdateSpec
 
 METRICS = "metrics"
 """Name of the segment that carries local training metrics: the mean training loss."""
+BUFFER_BOUND = 2.0**20
+"""Largest absolute change of a buffer in one round."""
 METRIC_BOUND = 2.0**20
 """Largest absolute value of a training metric that is sent; larger ones are cut."""
 
@@ -83,4 +85,8 @@ class Executor(Protocol):
 
 def update_spec(layout: Layout) -> UpdateSpec:
     """Declare a row: the model's own segments, then the training metrics."""
-    return UpdateSpec.for_layout(layout).append(SegmentSpec(METRICS, 1, coordinate_bound=METRIC_BOUND))
+    spec = UpdateSpec.for_layout(layout)
+    if "buffers" in spec.names:
+        # A running variance is a square of the data's own scale, not a step of an optimizer.
+        spec = spec.change("buffers", coordinate_bound=BUFFER_BOUND)
+    return spec.append(SegmentSpec(METRICS, 1, coordinate_bound=METRIC_BOUND))

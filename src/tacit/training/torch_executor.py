@@ -71,6 +71,8 @@ class TorchExecutor:
             self._model.load(start, work.buffers)
             loss = self._run_steps(start, work)
             self._model.settle()
+        except MemoryError:
+            raise  # this machine's trouble, not the client's: it must not drop the largest ones quietly
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a client's code may raise anything, and fails alone
             return Failure(f"raised {type(error).__name__}", traceback.format_exc())
         size = start.numel()

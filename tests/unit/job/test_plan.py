@@ -88,12 +88,12 @@ def test_memory_grows_with_workers_and_with_the_model() -> None:
 
 def test_blocks_compile_to_clip_then_weigh() -> None:
     stages = planned(job(clipping_bound=2.0, weighting=Weigh(cap=9)), [1] * 3).codec.chain.stages
-    assert stages == (ClipL2(bound=2.0), Weigh(cap=1))
+    assert stages == (ClipL2(bound=2.0), Weigh(cap=9))
 
 
-def test_the_cap_is_the_jobs_or_the_largest_clients_size() -> None:
-    assert planned(job(weighting=Weigh(cap=9)), [3, 50]).codec.chain.stages == (Weigh(cap=9),)
-    assert planned(job(), [3, 50]).codec.chain.stages == (Weigh(cap=50),)
+def test_the_grid_does_not_follow_from_anybodys_data() -> None:
+    assert planned(job(), [3, 50]).codec == planned(job(), [7, 7]).codec
+    assert planned(job(), [3, 50]).grid == planned(job(), [7, 7]).grid
 
 
 def test_a_sum_that_would_be_too_coarse_is_refused() -> None:
