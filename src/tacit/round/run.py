@@ -1,5 +1,6 @@
 """A run of rounds: a machine without I/O."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -258,5 +259,4 @@ class Run:
 
 def _is_finite(vector: Vector) -> bool:
     # The squared norm is one quick pass; only where it overflows does each coordinate have to be asked.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(vector @ vector)) or bool(np.isfinite(vector).all())
+    return math.isfinite(np.dot(vector, vector)) or bool(np.isfinite(vector).all())

@@ -9,7 +9,7 @@ from tacit.store.downloads import obtain
 
 
 def plan(job: Job, population: PopulationLike, *, data: Path | str | None = None) -> Plan:
-    """Check a job and price it: parameters, bytes, memory, cohort; runs nothing.
+    """Check a job and price it: parameters, bytes, memory, cohort; runs nothing, but fetches missing data.
 
     Args:
         job: The job.

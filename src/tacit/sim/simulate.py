@@ -46,6 +46,9 @@ def run(
 ) -> Result:
     """Simulate a job to its end and return what it gave.
 
+    Ctrl-C and SIGTERM stop it at the next safe point: the result's outcome is then ``"interrupted"``. Asked a
+    second time it stops at once.
+
     Args:
         job: The job.
         population: A source's ``.split(...)``, a ``Population``, a mapping of client id to ``(x, y)``, or a

@@ -99,8 +99,8 @@ class CheckpointWriter:
     def __init__(self, path: Path, ahead: Callable[[], None] | None = None) -> None:
         self._path, self._ahead = path, ahead
         self._wake = threading.Condition()
+        self._closed = threading.Event()  # apart from the condition: an offer must not wake a resting thread
         self._pending: Snapshot | None = None
-        self._closing = False
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="tacit-checkpoint", daemon=True)
         self._thread.start()
@@ -123,7 +123,7 @@ class CheckpointWriter:
             StoreError: It could not be written.
         """
         with self._wake:
-            self._closing = True
+            self._closed.set()
             self._wake.notify()
         self._thread.join()
         self._raise_error()
@@ -150,10 +150,9 @@ class CheckpointWriter:
     def _work(self) -> None:
         while True:
             with self._wake:
-                while self._pending is None and not self._closing:
+                while self._pending is None and not self._closed.is_set():
                     self._wake.wait()
                 snapshot, self._pending = self._pending, None
-                closing = self._closing
             if snapshot is None:
                 return
             began = time.monotonic()
@@ -164,9 +163,4 @@ class CheckpointWriter:
             except Exception as error:  # noqa: BLE001 - whatever it is, the run must hear of it
                 with self._wake:
                     self._error = error
-            if not closing:
-                self._rest(_INTERVAL_S - (time.monotonic() - began))
-
-    def _rest(self, seconds: float) -> None:
-        with self._wake:
-            self._wake.wait_for(lambda: self._closing, timeout=max(0.0, seconds))
+            self._closed.wait(max(0.0, _INTERVAL_S - (time.monotonic() - began)))
