@@ -259,4 +259,5 @@ class Run:
 
 def _is_finite(vector: Vector) -> bool:
     # The squared norm is one quick pass; only where it overflows does each coordinate have to be asked.
-    return math.isfinite(np.dot(vector, vector)) or bool(np.isfinite(vector).all())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(np.dot(vector, vector)) or bool(np.isfinite(vector).all())
