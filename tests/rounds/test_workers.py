@@ -38,7 +38,7 @@ def test_any_number_of_workers_gives_the_same_run(
 
 def test_the_worlds_of_these_tests_show_what_they_are_for(undisturbed: Undisturbed) -> None:
     stragglers = undisturbed("stragglers")["rounds"]
-    for what in ("partial", "dropped", "late"):
+    for what in ("partial_work", "dropped", "late"):
         assert any(record[what] for record in stragglers), what
     assert len({len(record["invited"]) for record in undisturbed("poisson")["rounds"]}) > 1
     assert any(record["failed"] and not record["late"] for record in undisturbed("long")["rounds"])

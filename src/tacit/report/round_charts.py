@@ -35,7 +35,7 @@ _KINDS = (
 
 def tally(record: RoundRecord) -> tuple[int, ...]:
     """Return how many clients answered in full, answered in part, were late, dropped out, failed."""
-    partial = len(record.partial)
+    partial = len(record.partial_work)
     return (
         len(record.answered) - partial,
         partial,

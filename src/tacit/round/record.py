@@ -16,7 +16,7 @@ class RoundRecord(Record, frozen=True):
         reason: Why it was abandoned, else empty.
         invited: Clients that were sent the assignment.
         answered: Clients whose updates are in the sum.
-        partial: Those of them that handed in part of their work.
+        partial_work: Those of them that handed in part of their work.
         failed: Clients that could not answer, with the reason.
         dropped: Clients that vanished.
         late: Clients that answered, or would have, after the round had closed.
@@ -31,7 +31,7 @@ class RoundRecord(Record, frozen=True):
     reason: str
     invited: tuple[str, ...]
     answered: tuple[str, ...]
-    partial: tuple[str, ...] = ()
+    partial_work: tuple[str, ...] = ()
     failed: Mapping[str, str] = {}
     dropped: tuple[str, ...] = ()
     late: tuple[str, ...] = ()

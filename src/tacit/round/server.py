@@ -177,7 +177,7 @@ class RoundServer:
             reason=reason,
             invited=self._invited,
             answered=tuple(sorted(self._answered)),
-            partial=tuple(sorted(self._partial_work)),
+            partial_work=tuple(sorted(self._partial_work)),
             failed=dict(sorted(self._failed.items())),
             dropped=tuple(sorted(self._dropped)),
             late=tuple(sorted(self._late)),

@@ -112,7 +112,7 @@ def make_round(number: int, population: Sequence[str], cohort: int, wanted: int)
         reason="5 of 20 clients answered, 10 are needed" if abandoned else "",
         invited=tuple(invited),
         answered=tuple(answered),
-        partial=tuple(answered[: int(rng.integers(0, 4))]),
+        partial_work=tuple(answered[: int(rng.integers(0, 4))]),
         failed=dict.fromkeys(failed, "out of memory after 12 of 40 steps"),
         dropped=tuple(name for name in rest[late:] if name not in failed),
         late=tuple(name for name in rest[:late] if name not in failed),

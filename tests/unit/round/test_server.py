@@ -112,7 +112,7 @@ def test_a_round_commits_when_everybody_has_answered() -> None:
         reason="",
         invited=("a", "b", "c", "d"),
         answered=("a", "b", "c", "d"),
-        partial=("d",),
+        partial_work=("d",),
         opened_s=10.0,
         closed_s=13.0,
     )
