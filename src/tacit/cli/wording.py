@@ -57,7 +57,12 @@ def _misused(error: Any) -> ConfigError:
 def _raised_by_job_file(error: Exception, place: str, *, started: bool) -> TacitError:
     what = f"the job file raised {type(error).__name__}: {error}"
     if started:
-        return RunError("T306", what, where=place, fix="Correct the job file, then resume the run.")
+        return RunError(
+            "T306",
+            what,
+            where=place,
+            fix="Correct the job file and start a new run: one is not resumed with other code.",
+        )
     return ConfigError("T113", what, where=place, fix="Correct the job file.")
 
 

@@ -43,7 +43,8 @@ def _set(value: Any, steps: list[str], new: Any, where: str) -> Any:
     names = [field.name for field in msgspec.structs.fields(value)]
     if step not in names:
         what = f"Unknown setting `{step}`{nearest(step, names)}"
-        raise ConfigError("T101", what, where=where, fix=f"Known here: {', '.join(sorted(names))}.")
+        fix = f"Known here: {', '.join(sorted(names))}." if names else "There is nothing to set here."
+        raise ConfigError("T101", what, where=where, fix=fix)
     fields = msgspec.structs.asdict(value)
     fields[step] = _set(fields[step], rest, new, f"{where}.{step}")
     tag = value.__struct_config__.tag

@@ -125,7 +125,7 @@ def _left(
         changes.append("the clients hold other numbers of examples")
     if changes:
         what = f"the job has changed since the run began: {'; '.join(changes)}"
-        fix = "Resume with the settings it began with, or start a new run."
+        fix = "Resume with the settings it began with, each --set included, or start a new run."
         raise ConfigError("T132", what, where=str(folder.path), fix=fix)
     folder.forget_after(state.round if state.history else -1)
     return state, msgspec.structs.replace(
