@@ -65,7 +65,8 @@ def _tell(error: Exception, known: Mapping[str, Any], as_json: bool) -> int:
         if said is not error and not isinstance(error, UsageError):
             sys.stderr.write(traceback_of(error))
         _show(said or _BUG)
-        if "resume" in known:
+        corrected = said is not None and said.code == "T306"  # the job file has to change: no resuming then
+        if "resume" in known and not corrected:
             _show(f"What was done is kept. To go on from there:\n  {known['resume']}")
         if as_json:
             write_json({**known, "error": _unforeseen(error) if said is None else said.as_dict()})
