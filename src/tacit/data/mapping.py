@@ -111,7 +111,9 @@ class MappingHoldings:
         """Load a client to count its examples; one that cannot be loaded counts none and fails later."""
         try:
             return len(self._load(index))
-        except Exception:  # noqa: BLE001 - a client's own data code may raise anything, and fails alone
+        except MemoryError:
+            raise  # this machine's trouble, not the client's
+        except (Exception, SystemExit):  # noqa: BLE001 - a client's own data code may do anything
             return 0
 
     def __getstate__(self) -> dict[str, Any]:
