@@ -16,9 +16,9 @@ from tacit.job import Plan, model_seed
 from tacit.round.device import RoundDevice
 from tacit.round.messages import Assignment, AssignmentReceived, SendUpdates, Train, TrainingDone
 from tacit.training.evaluate import Evaluator
-from tacit.training.executor import ClientWork, Failure, Trained
+from tacit.training.executor import Choice, ClientWork, Failure, Trained
+from tacit.training.executors import Recipe, build_executor
 from tacit.training.flat import FlatModel, build
-from tacit.training.torch_executor import TorchExecutor
 
 T = TypeVar("T")
 
@@ -65,29 +65,31 @@ class Engine:
         plan: The job and what follows from it.
         population: All clients.
         model: The job's model, or None to build it.
+        choice: Which executor trains.
+        programs: Exported programs, for the executors that run one.
     """
 
-    def __init__(self, plan: Plan, population: Population, model: FlatModel | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        population: Population,
+        model: FlatModel | None = None,
+        choice: Choice | None = None,
+        programs: dict[str, bytes] | None = None,
+    ) -> None:
         job = plan.job
         self._plan, self._population = plan, population
         self.model = model or build(job.task, model_seed(job))
-        algorithm = job.algorithm
-        self._executor = TorchExecutor(job.task, self.model, algorithm.local, algorithm.terms(), job.seed)
+        self.choice = choice or Choice(group=plan.group)
+        recipe = recipe_of(plan, lambda: self.model, programs)
+        self._executor = build_executor(self.choice.executor, recipe)
         self._device = RoundDevice(plan.codec, job.seed)
         self._evaluator = Evaluator(job.task, self.model)
 
     def train(
         self, assignment: Assignment, vector: Vector, calls: Sequence[Call], total: IntegerTotal
     ) -> Done:
-        """Train some clients from ``vector`` and add their encoded updates to ``total``, in place."""
-        done = Done()
-        for start in range(0, len(calls), self._plan.group):
-            done.add(self._train_group(assignment, vector, calls[start : start + self._plan.group], total))
-        return done
-
-    def _train_group(
-        self, assignment: Assignment, vector: Vector, calls: Sequence[Call], total: IntegerTotal
-    ) -> Done:
+        """Train one group from ``vector`` and add its encoded updates to ``total``, in place."""
         failures: dict[str, Failure] = {}
         group = list(self._load(assignment, calls, failures))
         (train,) = self._device.receive(AssignmentReceived(assignment, tuple(work.client for work in group)))
@@ -138,6 +140,14 @@ class Engine:
             return {}
         self._evaluator.load(vector, call.buffers)
         return self._evaluator.measure(_guarded(examples))
+
+
+def recipe_of(plan: Plan, model: Callable[[], FlatModel], programs: dict[str, bytes] | None = None) -> Recipe:
+    """Return what an executor of this plan is built from."""
+    algorithm = plan.job.algorithm
+    return Recipe(
+        plan.job.task, plan.layout, algorithm.local, algorithm.terms(), plan.job.seed, model, programs or {}
+    )
 
 
 def _guarded(examples: Examples) -> Examples:

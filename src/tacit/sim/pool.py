@@ -22,8 +22,9 @@ from tacit.job.modules import loaded_files
 from tacit.round.messages import Assignment
 from tacit.sim.complaint import Complaint
 from tacit.sim.engine import Call, Done, Engine
+from tacit.sim.groups import costs_of, groups_of
 from tacit.sim.shared import Parcel, SharedBlock
-from tacit.training.executor import Failure
+from tacit.training.executor import Choice, Failure
 
 ClientMetrics = dict[str, dict[str, float]]
 Check = Callable[[], None]
@@ -60,7 +61,7 @@ class InProcess:
     ) -> tuple[Done, Partial]:
         total = np.zeros(self._plan.grid.size, dtype=np.int64)
         done = Done()
-        for group in _chunks(calls, self._plan.group):
+        for group in groups_of(calls, self._plan, self._engine.choice.group):
             check()
             done.add(self._engine.train(assignment, vector, group, total))
         return done, Partial(total, len(done.clients))
@@ -96,14 +97,27 @@ class Workers:
             what = f"cannot start {count} worker processes: {error.strerror}"
             raise RunError("T301", what, where="workers", fix="Use fewer workers.") from error
 
-    def set_up(self, plan: Plan, population: Population) -> Population:
+    def set_up(
+        self,
+        plan: Plan,
+        population: Population,
+        choice: Choice | None = None,
+        programs: dict[str, bytes] | None = None,
+    ) -> Population:
         """Give every worker the plan and the population; return the population in shared memory.
+
+        Args:
+            plan: The job and what follows from it.
+            population: All clients.
+            choice: Which executor trains.
+            programs: Exported programs, for the executors that run one.
 
         Raises:
             RunError: A worker could not be set up.
         """
-        self._plan = plan
-        parcel, vector = Parcel((plan, population)), SharedBlock(4 * plan.layout.size)
+        self._plan, self._choice = plan, choice or Choice(group=plan.group)
+        parcel = Parcel((plan, population, self._choice, programs or {}))
+        vector = SharedBlock(4 * plan.layout.size)
         self._vector = vector.array(np.float32, plan.layout.size)
         try:
             for worker in self._workers:
@@ -164,17 +178,15 @@ class Workers:
     ) -> None:
         self.close()
 
-    def _split(self, calls: Sequence[Call]) -> list[list[Call]]:
-        """Deal calls so that all workers get about the same number of steps: longest first."""
+    def _split(self, calls: Sequence[Call]) -> list[list[list[Call]]]:
+        """Deal whole groups so that all workers get about the same number of steps: longest first."""
         assert self._plan is not None
-        local, sizes = self._plan.job.algorithm.local, self._plan.sizes
-        costs = [call.max_steps or local.total_steps(max(1, int(sizes[call.position]))) for call in calls]
-        shares: list[list[Call]] = [[] for _ in self._workers]
+        shares: list[list[list[Call]]] = [[] for _ in self._workers]
         loads = [0] * len(self._workers)
-        for index in sorted(range(len(calls)), key=lambda i: (-costs[i], i)):
+        for group in groups_of(calls, self._plan, self._choice.group):
             lightest = loads.index(min(loads))
-            shares[lightest].append(calls[index])
-            loads[lightest] += costs[index]
+            shares[lightest].append(group)
+            loads[lightest] += sum(costs_of(group, self._plan))
         return shares
 
 

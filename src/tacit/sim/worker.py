@@ -65,23 +65,26 @@ def _set_up(
 ) -> Callable[..., Any]:
     """Build this process's engine; return the function that serves one request."""
     from tacit.job.modules import load_module
-    from tacit.sim.engine import Engine
+    from tacit.sim.engine import Done, Engine
 
     _, handles, _, _ = socket.recv_fds(channel, 1, len(sizes))
     parcel, vector, total = (SharedBlock(size, handle) for size, handle in zip(sizes, handles, strict=True))
     sys.path[:] = path
     for file in modules:
         load_module(Path(file))  # the job file's functions are looked up in it
-    plan, population = unpack(pickled, spans, parcel)
-    engine = Engine(plan, population)
+    plan, population, choice, programs = unpack(pickled, spans, parcel)
+    engine = Engine(plan, population, None, choice, programs)
     shared_vector = vector.array(np.float32, plan.layout.size)
     shared_total = total.array(np.int64, plan.grid.size)
 
     def serve(kind: str, *arguments: Any) -> Any:
         if kind == "train":
-            assignment, calls = arguments
+            assignment, groups = arguments
             shared_total.fill(0)
-            return engine.train(assignment, shared_vector, calls, shared_total)
+            done = Done()
+            for group in groups:
+                done.add(engine.train(assignment, shared_vector, group, shared_total))
+            return done
         return engine.measure_clients(shared_vector, *arguments)
 
     return serve

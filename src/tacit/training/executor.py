@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tacit.core.bounds import Count
 from tacit.core.examples import Examples
 from tacit.core.layout import Layout, Rows, Vector
+from tacit.core.part import Settings
 from tacit.core.spec import SegmentSpec, UpdateSpec
 
 METRICS = "metrics"
@@ -65,6 +67,24 @@ class Trained:
     examples: tuple[int, ...]
     failures: Mapping[str, Failure] = field(default_factory=dict)
     buffers: Mapping[str, Vector] = field(default_factory=dict)
+
+
+class Choice(Settings, frozen=True):
+    """Who trains, and how many clients at a time: fixed for a whole run, whose last bits depend on it.
+
+    Attributes:
+        executor: Name of the executor, one of ``EXECUTORS``.
+        group: Clients that are trained, encoded and summed together.
+        reason: Why this one, in words.
+    """
+
+    executor: str = "torch"
+    group: Count = 1
+    reason: str = ""
+
+
+class UnsupportedError(Exception):
+    """An executor cannot train this task; the message names the operator, layer or setting that it lacks."""
 
 
 class Executor(Protocol):
