@@ -31,17 +31,26 @@ class Chain:
 
     def specs(self, spec: UpdateSpec) -> list[UpdateSpec]:
         """Return what enters each stage, and at the end what leaves the last."""
-        specs = [spec]
-        for stage in self.stages:
-            specs.append(stage.plan(specs[-1]))
+        specs = self._planned.get(spec)
+        if specs is None:
+            specs = [spec]
+            for stage in self.stages:
+                specs.append(stage.plan(specs[-1]))
+            self._planned[spec] = specs
         return specs
+
+    @cached_property
+    def _planned(self) -> dict[UpdateSpec, list[UpdateSpec]]:
+        return {}
 
     def encode(self, rows: Rows, memory: Memory, ctx: StageContext) -> tuple[Rows, Memory]:
         """Encode rows of shape (clients, size), one per client; they may be overwritten."""
-        bad = ~finite_rows(rows)
+        bad = None if ctx.is_bounded else ~finite_rows(rows)
         for stage, spec in zip(self.stages, self.specs(ctx.spec), strict=False):
+            # What is bounded stays so: a stage keeps to the bounds that it declares.
             rows, memory = stage.encode(rows, memory, replace(ctx, spec=spec))
-        rows[bad] = 0.0  # a stage that made such a row zero has hidden it from those after it
+        if bad is not None:
+            rows[bad] = 0.0  # a stage that made such a row zero has hidden it from those after it
         return rows, memory
 
     def decode(self, total: Total, sent: UpdateSpec, ctx: StageContext) -> Total:

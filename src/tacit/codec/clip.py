@@ -1,13 +1,18 @@
 """Bound what one client can add to the cohort's sum."""
 
 import numpy as np
+import numpy.typing as npt
 
 from tacit.core.bounds import Positive
 from tacit.core.errors import PlanError
-from tacit.core.layout import Rows, finite_rows
+from tacit.core.layout import Rows, finite_rows, squared_norms
 from tacit.core.part import Part
 from tacit.core.spec import UpdateSpec
 from tacit.core.stage import Memory, StageContext, Total
+
+# A hair below the bound: float32 rounds the factor and each product, and must not lift a row above it.
+_HAIR = 1 - 2**-20
+_LEAST = 2.0**-100  # factors far below it have no good float32
 
 
 class ClipL2(Part, frozen=True, tag="clip_l2"):
@@ -39,13 +44,24 @@ class ClipL2(Part, frozen=True, tag="clip_l2"):
         return spec.change(self.segment, l2_bound=self.bound, coordinate_bound=coordinate_bound)
 
     def encode(self, rows: Rows, memory: Memory, ctx: StageContext) -> tuple[Rows, Memory]:
-        rows[~finite_rows(rows)] = 0.0
-        part = rows[:, ctx.spec.slice(self.segment)]
-        norm = np.sqrt(np.einsum("ij,ij->i", part, part, dtype=np.float64))[:, None]
-        # A hair below the bound, so that rounding to float32 cannot lift a row above it.
-        scale = np.divide(self.bound * (1 - 2**-20), norm, out=np.ones_like(norm), where=norm > self.bound)
-        np.multiply(part, scale, out=part, casting="same_kind")
+        place = ctx.spec.slice(self.segment)
+        part = rows[:, place]
+        with np.errstate(invalid="ignore"):
+            norm = np.sqrt(squared_norms(part))
+        finite = np.isfinite(norm) & finite_rows(rows[:, : place.start]) & finite_rows(rows[:, place.stop :])
+        rows[~finite] = 0.0
+        long = finite & (norm > self.bound)
+        if long.any():
+            _scale(part, np.divide(self.bound * _HAIR, norm, out=np.ones_like(norm), where=long))
         return rows, memory
 
     def decode(self, total: Total, sent: UpdateSpec, ctx: StageContext) -> Total:
         return total
+
+
+def _scale(part: Rows, factors: npt.NDArray[np.float64]) -> None:
+    """Multiply each row by its factor, in place; a factor of 1 leaves every bit."""
+    tiny = factors < _LEAST
+    part[tiny] = part[tiny] * factors[tiny, None]
+    factors[tiny] = 1.0
+    np.multiply(part, factors.astype(np.float32)[:, None], out=part)

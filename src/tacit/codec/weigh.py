@@ -48,12 +48,13 @@ class Weigh(Part, frozen=True, tag="weigh"):
         )
 
     def encode(self, rows: Rows, memory: Memory, ctx: StageContext) -> tuple[Rows, Memory]:
-        finite = finite_rows(rows)
+        finite = None if ctx.is_bounded else finite_rows(rows)
         weights = np.minimum(ctx.examples, self.largest).astype(np.float32)[:, None]
         sent = np.empty((len(rows), rows.shape[1] + 1), dtype=np.float32)
         np.multiply(rows, weights, out=sent[:, :-1])
         sent[:, -1:] = weights
-        sent[~finite] = 0.0
+        if finite is not None:
+            sent[~finite] = 0.0
         return sent, memory
 
     def decode(self, total: Total, sent: UpdateSpec, ctx: StageContext) -> Total:

@@ -12,26 +12,50 @@ Vector = npt.NDArray[np.float32]
 """One flat float32 vector, shape (size,)."""
 Rows = npt.NDArray[np.float32]
 """One flat vector per client, shape (clients, size)."""
+_BLOCK = 1 << 15  # coordinates handled at once: a block of float64 stays in the core's own cache
+_LARGEST = float(np.finfo(np.float32).max)
 _SQUARES_UNDERFLOW = 2.0**-60  # the squares of coordinates below it may become zero in float32
 
 
 def finite_rows(rows: Rows) -> npt.NDArray[np.bool_]:
     """Tell for each row whether all its coordinates are finite, shape (clients,)."""
-    return rows_within(rows, float(np.finfo(np.float32).max))
+    return rows_within(rows, _LARGEST)
 
 
 def rows_within(rows: Rows, bound: float) -> npt.NDArray[np.bool_]:
     """Tell for each row whether all its coordinates are finite and at most ``bound`` in absolute value."""
+    bound = min(bound, _LARGEST)
+    if rows.shape[1] == 1:
+        return np.abs(rows[:, 0].astype(np.float64)) <= bound
     # Nearly every row is far below, and its squared norm says so in one quick pass; float32's rounding
-    # of that sum is well inside the factor of two. Only the others are looked at coordinate by coordinate.
-    with np.errstate(over="ignore", invalid="ignore"):
-        within: npt.NDArray[np.bool_] = np.sqrt(np.einsum("ij,ij->i", rows, rows)) <= bound / 2
-        if bound < _SQUARES_UNDERFLOW:  # a norm of zero says nothing
-            within[:] = rows.shape[1] == 0
-        for index in np.flatnonzero(~within):
-            # As Python's floats: NumPy would round the bound to float32, and that may be up.
-            within[index] = float(rows[index].max()) <= bound and float(rows[index].min()) >= -bound
+    # of that sum is well inside the factor of four. Only the others are looked at coordinate by coordinate.
+    within: npt.NDArray[np.bool_] = np.einsum("ij,ij->i", rows, rows).astype(np.float64) <= bound * bound / 4
+    if bound < _SQUARES_UNDERFLOW:  # a norm of zero says nothing
+        within[:] = rows.shape[1] == 0
+    if not within.all():
+        unclear = rows if not within.any() else rows[~within]
+        with np.errstate(invalid="ignore"):
+            largest = np.maximum(unclear.max(axis=1), -unclear.min(axis=1))
+        # In float64: NumPy would round the bound to float32, and that may be up.
+        within[~within] = largest.astype(np.float64) <= bound
     return within
+
+
+def squared_norms(rows: Rows) -> npt.NDArray[np.float64]:
+    """Return the squared L2 norm of each row, shape (clients,), summed in float64.
+
+    It is finite if and only if all coordinates are, and does not depend on the other rows.
+    """
+    squares, size = np.zeros(len(rows)), rows.shape[1]
+    together = max(1, _BLOCK // max(size, 1))
+    room = np.empty((min(together, len(rows)), min(size, _BLOCK)))
+    for top in range(0, len(rows), together):
+        for left in range(0, size, _BLOCK):
+            part = rows[top : top + together, left : left + _BLOCK]
+            block = room[: len(part), : part.shape[1]]
+            np.copyto(block, part)  # by hand: einsum with a dtype takes three times as long
+            squares[top : top + together] += np.einsum("ij,ij->i", block, block)
+    return squares
 
 
 class Tensor(Settings, frozen=True):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -73,39 +74,58 @@ class Grid:
             lanes.append(Lane(segment.size, 2.0**exponent, lowest, segment.coordinate_bound))
         return cls(tuple(lanes), clients)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of coordinates."""
         return sum(lane.size for lane in self.lanes)
 
     def add_rows(self, rows: Rows, total: IntegerTotal) -> None:
-        """Add every row, rounded to the grid, to ``total`` in place.
+        """Add a group of rows to ``total`` in place: summed in float64, then rounded to the grid.
+
+        The group's sum follows from its rows and their order, and groups may come in any order. It differs
+        from the rows rounded one by one by at most half a step for each of them and half a step for itself,
+        beside float64's own rounding. Rows that lie on the grid already are added exactly, as long as no
+        coordinate of the group exceeds 2^53 steps on the way.
 
         Raises:
             RemoteProtocolError: Wrong length, or a coordinate not finite or beyond its declared bound.
         """
         if rows.ndim != 2 or rows.shape[1] != self.size:
             raise RemoteProtocolError("T501", f"an update has shape {rows.shape}, not (clients, {self.size})")
-        parts = self._parts()
-        for lane, part in parts:  # all of them first: what is refused must not be in the sum in part
+        for lane, part in self._parts:  # all of them first: what is refused must not be in the sum in part
             _check_bound(rows[:, part], lane)
-        for lane, part in parts:
-            for left in range(part.start, part.stop, _BLOCK):
+        group, on_grid = np.empty(min(_BLOCK, self.size)), np.empty(min(_BLOCK, self.size), dtype=np.int64)
+        for lane, part in self._parts:
+            for left in range(part.start, part.stop if len(rows) else 0, _BLOCK):
                 block = slice(left, min(left + _BLOCK, part.stop))
-                scaled = np.multiply(rows[:, block], 1.0 / lane.step, dtype=np.float64)
-                on_grid = np.rint(scaled, out=scaled).astype(np.int64)
-                total[block] += on_grid[0] if len(on_grid) == 1 else on_grid.sum(axis=0)
+                size = block.stop - left
+                _add_block(rows[:, block], 1.0 / lane.step, total[block], group[:size], on_grid[:size])
 
     def to_float(self, total: IntegerTotal) -> Total:
         """Return the sum off the grid, float64."""
         result = np.empty(len(total), dtype=np.float64)
-        for lane, part in self._parts():
+        for lane, part in self._parts:
             np.multiply(total[part], lane.step, out=result[part])
         return result
 
+    @cached_property
     def _parts(self) -> list[tuple[Lane, slice]]:
         stops = np.cumsum([lane.size for lane in self.lanes]).tolist()
         return [(lane, slice(stop - lane.size, stop)) for lane, stop in zip(self.lanes, stops, strict=True)]
+
+
+def _add_block(
+    rows: Rows, scale: float, total: IntegerTotal, group: npt.NDArray[np.float64], on_grid: IntegerTotal
+) -> None:
+    """Add rows to a total by way of two blocks of memory that are used again."""
+    if len(rows) == 1:
+        np.multiply(rows[0], scale, out=group, dtype=np.float64)  # a sum in less than half the time
+    else:
+        np.add.reduce(rows, axis=0, dtype=np.float64, out=group)
+        np.multiply(group, scale, out=group)
+    np.rint(group, out=group)
+    np.copyto(on_grid, group, casting="unsafe")
+    np.add(total, on_grid, out=total)
 
 
 def _check_bound(rows: Rows, lane: Lane) -> None:

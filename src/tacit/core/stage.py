@@ -26,6 +26,8 @@ class StageContext:
         round: The round's number.
         clients: Id of the client of each row.
         examples: Number of training examples behind each row, shape ``(len(clients),)``.
+        is_bounded: Whether somebody has made sure that every coordinate is finite and within the bound that
+            ``spec`` declares, so that a stage need not look again.
     """
 
     spec: UpdateSpec
@@ -33,6 +35,7 @@ class StageContext:
     round: int
     clients: tuple[str, ...]
     examples: npt.NDArray[np.int64]
+    is_bounded: bool = False
 
 
 @runtime_checkable

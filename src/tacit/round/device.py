@@ -77,6 +77,7 @@ class RoundDevice:
             assignment.round,
             trained.clients,
             np.array(trained.examples, dtype=np.int64),
+            is_bounded=True,
         )
         self._assignment = None
         rows, _ = self._codec.encode(trained.rows, {}, ctx)

@@ -108,17 +108,17 @@ class RoundServer:
         )
 
     def _open(self, event: Opened, now: Seconds) -> tuple[ServerEffect, ...]:
-        drawn = self.cohort.sample(len(event.available), generator(self.seed, self.number, "cohort")).tolist()
-        self._invited = tuple(event.available[position] for position in drawn)
+        positions = drawn(self.cohort, len(event.available), self.seed, self.number)
+        self._invited = tuple(event.available[position] for position in positions)
         self._waiting = set(self._invited)
-        self._wanted = self.cohort.wanted(len(drawn))
+        self._wanted = self.cohort.wanted(len(positions))
         self._opened_s, self.phase = now, "collecting"
-        if not drawn:
+        if not positions:
             return self._close(now)
         deadline = None if self.policy.deadline_s is None else now + self.policy.deadline_s
         assignment = Assignment(self.job, self.number, deadline, self.policy.partial_work)
         wake = () if deadline is None else (WakeAt(deadline),)
-        return (SendAssignment(tuple(drawn), self._invited, assignment), *wake)
+        return (SendAssignment(tuple(positions), self._invited, assignment), *wake)
 
     def _collect(self, event: UpdatesReceived, now: Seconds) -> tuple[ServerEffect, ...]:
         if event.partial.clients != len(event.clients):
@@ -184,3 +184,9 @@ class RoundServer:
             opened_s=self._opened_s,
             closed_s=now,
         )
+
+
+def drawn(cohort: Cohort, available: int, seed: int, number: int) -> list[int]:
+    """Return the positions of the clients that a round invites."""
+    positions: list[int] = cohort.sample(available, generator(seed, number, "cohort")).tolist()
+    return positions

@@ -1,5 +1,7 @@
 """Laws of every rule: a commutative monoid, exact to the last bit."""
 
+from functools import reduce
+
 import numpy as np
 from hypothesis import given
 
@@ -13,13 +15,36 @@ _GRID = Grid.for_sum(_CODEC.sent, clients=64)
 
 
 def law_a_relay_does_not_change_the_sum(rule: Rule) -> None:
-    """Check: partial sums merged in any grouping equal one big sum."""
+    """Check: groups that a relay has merged equal the same groups in one big sum, to the last bit."""
 
     @given(near=sound_rows(), far=sound_rows())
     def law(near: Rows, far: Rows) -> None:
         relayed = rule.merge(_lift(rule, near), _lift(rule, far))
-        together = rule.lift(np.concatenate([_encode(far), _encode(near)]), _GRID)
-        assert _same(relayed, together)
+        total = rule.empty(_GRID).total
+        for group in (far, near):
+            rule.fold(_encode(group), _GRID, total)
+        assert _same(relayed, Partial(total, len(near) + len(far)))
+
+    law()
+
+
+def law_a_group_is_the_sum_of_its_clients(rule: Rule) -> None:
+    """Check: clients summed together are those summed one by one, to half a step each.
+
+    A group may be summed in floating point before it goes on the grid, so float64's rounding comes on top.
+    """
+
+    @given(sent=sound_rows())
+    def law(sent: Rows) -> None:
+        rows = _encode(sent)
+        alone = [rule.lift(row[None], _GRID) for row in rows]
+        apart = reduce(rule.merge, alone)
+        together = rule.lift(rows, _GRID)
+        assert together.clients == apart.clients
+        steps = np.concatenate([np.full(lane.size, lane.step) for lane in _GRID.lanes])
+        rounding = len(rows) * (np.abs(rows, dtype=np.float64) / steps).sum(axis=0) * 2.0**-53
+        difference = np.abs(together.total - apart.total)
+        assert (difference <= np.ceil((len(rows) + 1) / 2 + rounding)).all()
 
     law()
 
