@@ -1,12 +1,10 @@
-"""Examples as tensors, and the order in which a client passes over them."""
+"""Examples as tensors."""
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from tacit.core.examples import Array, Examples
-from tacit.core.randomness import generator
 
 
 def tensor_of(array: Array) -> Tensor:
@@ -28,10 +26,3 @@ def tensors_of(examples: Examples, *, channels_last: bool = False) -> tuple[tupl
     if channels_last:
         inputs = tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in inputs)
     return inputs, tensor_of(examples.target)
-
-
-def epoch_order(
-    seed: int, round_number: int, client: str, epoch: int, examples: int
-) -> npt.NDArray[np.int64]:
-    """Return the order in which a client passes over its examples in one epoch of one round."""
-    return generator(seed, round_number, "client", client, "shuffle", epoch).permutation(examples)
