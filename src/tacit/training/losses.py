@@ -13,13 +13,13 @@ from tacit.core.part import Reference, resolve
 Loss = Callable[[Tensor, Tensor], Tensor]
 IGNORED = -100
 """A class label with this value is padding: it counts in no cross-entropy and no accuracy."""
-_WIDE = 1024  # from this many classes on the fused cross-entropy is the faster one
+WIDE = 1024  # from this many classes on the fused cross-entropy is the faster one
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of class logits, shape (..., classes) or torch's (N, classes, ...)."""
     logits, labels = class_rows(outputs, targets)
-    if logits.shape[-1] >= _WIDE and logits.ndim == 2 and logits.requires_grad:
+    if logits.shape[-1] >= WIDE and logits.ndim == 2 and logits.requires_grad:
         loss: Tensor = _WideCrossEntropy.apply(logits, labels)  # type: ignore[no-untyped-call]
         return loss
     if outputs.ndim > 2 and not bool((labels != IGNORED).any()):

@@ -25,10 +25,14 @@ class ChannelsLastGradients(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func in _POOLS and _is_channels_last(result):
-            result.register_hook(_channels_last)
-        return result
+        return keep_channels_last(func, func(*args, **(kwargs or {})))
+
+
+def keep_channels_last(func: Callable[..., Any], result: Any) -> Any:
+    """Let the gradient of a pooling function's result arrive in that result's memory format; return it."""
+    if func in _POOLS and _is_channels_last(result):
+        result.register_hook(_channels_last)
+    return result
 
 
 def _is_channels_last(result: Any) -> bool:

@@ -1,0 +1,43 @@
+"""Every layer, with a rule or without: what it learns is what torch learns."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.training.rules_cases import (
+    RAGGED,
+    by_torch,
+    executor,
+    group,
+    in_float64,
+    in_order_of,
+    is_stackable,
+)
+from tests.unit.training.rules_models import ALONE, STACKED
+
+# A batch of one example has no variance: there torch itself refuses the client.
+SIZES = {"batch norm": (6, 3)}
+EVERY = {**STACKED, **ALONE}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_group_learns_what_torch_teaches_each_client(name: str) -> None:
+    kind, model = EVERY[name]
+    works = group(kind, SIZES.get(name, RAGGED))
+    runner, vector, _ = executor(model)
+    found, right = runner.train(vector, works), by_torch(model, works)
+    np.testing.assert_allclose(in_order_of(found, right.clients), right.rows, atol=1e-5, rtol=0)
+    assert len(right.clients) == len(works)
+    assert is_stackable(runner) == (name in STACKED)
+
+
+# Torch's own executor knows no float64, and trains these two.
+@pytest.mark.parametrize("name", sorted({*EVERY} - {"own function", "own gradient"}))
+def test_in_float64_the_rules_are_exact(name: str) -> None:
+    kind, model = EVERY[name]
+    works = group(kind, SIZES.get(name, RAGGED))
+    runner, vector, _ = executor(model, dtype=torch.float64)
+    found = runner.train(vector, works)
+    right = in_float64(model, works)
+    np.testing.assert_allclose(in_order_of(found, [w.client for w in works]), right, atol=1e-10, rtol=0)
+    assert np.abs(right[:, :-1]).max() > 1e-3
