@@ -47,6 +47,15 @@ def amount(value: int, noun: str) -> str:
     return f"{count(value)} {noun}" + ("" if value == 1 else "s")
 
 
+def executor(name: str, group: int | None) -> str:
+    """Return who trains, and how many clients at a time where that is more than bookkeeping.
+
+    >>> executor("rules", 64), executor("rules", 1), executor("torch", 64)
+    ('rules, 64 clients at a time', 'rules, 1 client at a time', 'torch')
+    """
+    return name if name == "torch" or group is None else f"{name}, {amount(group, 'client')} at a time"
+
+
 def size(value: float) -> str:
     """Return bytes in decimal units, as networks are priced.
 

@@ -23,7 +23,7 @@ R = TypeVar("R", bound=Settings)
 
 JOB, INFO, MODEL, REPORT = "job.toml", "run.json", "model.safetensors", "report.html"
 ROUNDS, METRICS, PRIVACY = "rounds.jsonl", "metrics.jsonl", "privacy.jsonl"
-CHECKPOINT, SNAPSHOT = "checkpoint", "snapshot.safetensors"
+CHECKPOINT, SNAPSHOT, PROGRAM = "checkpoint", "snapshot.safetensors", "program.onnx"
 _LOCK = ".lock"
 
 
@@ -115,7 +115,7 @@ class RunFolder:
     def _sweep(self) -> None:
         """Remove half-written files of a killed process; the lock says that nobody writes them now."""
         remove_halves(self.path, (JOB, INFO, MODEL, REPORT, ROUNDS, METRICS, PRIVACY))
-        remove_halves(self.path / CHECKPOINT, (SNAPSHOT,))
+        remove_halves(self.path / CHECKPOINT, (SNAPSHOT, PROGRAM))
 
     def _take_lock(self) -> None:
         path = self.path / _LOCK
@@ -136,6 +136,10 @@ class RunFolder:
     def write_job(self, job: Mapping[str, Any]) -> None:
         """Write the resolved settings."""
         write_whole(self.path / JOB, tomli_w.dumps(job).encode())
+
+    def write_program(self, data: bytes) -> None:
+        """Write the program that the executor runs, so that a resumed run has the same one."""
+        write_whole(self.path / CHECKPOINT / PROGRAM, data)
 
     def write_info(self, info: RunInfo) -> None:
         """Replace ``run.json``."""
@@ -223,6 +227,13 @@ class RunFolder:
             raise StoreError(
                 "T406", f"cannot read the run: {error}", where=str(path), fix="Name a run folder."
             ) from None
+
+    def program(self) -> bytes | None:
+        """Read the program that the executor runs; None if there is none, or it cannot be read."""
+        try:
+            return self.path.joinpath(CHECKPOINT, PROGRAM).read_bytes()
+        except OSError:
+            return None
 
     def job(self) -> dict[str, Any]:
         """Read the resolved settings as plain data.

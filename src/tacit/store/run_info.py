@@ -64,6 +64,9 @@ class RunInfo(Settings, frozen=True):
         privacy: Which guarantee holds, in words.
         seed: The job's seed.
         executor: Which executor trained.
+        group: How many clients it trained, encoded and added up at a time; None in old records.
+        executor_reason: Why this executor, in words.
+        program_sha256: Digest of the program it ran, if it ran one.
         workers: How many worker processes did.
         population: Who holds what.
         versions: Versions of tacit, Python and the libraries that matter.
@@ -94,6 +97,9 @@ class RunInfo(Settings, frozen=True):
     privacy: str = ""
     seed: int = 0
     executor: str = "torch"
+    group: int | None = None
+    executor_reason: str = ""
+    program_sha256: str | None = None
     workers: int = 1
     population: Holding | None = None
     versions: Mapping[str, str] = {}

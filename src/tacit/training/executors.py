@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from tacit.core.layout import Layout
 from tacit.core.local import LocalSGD
 from tacit.core.terms import LocalTerms
-from tacit.training.executor import Executor
+from tacit.training.executor import Executor, UnsupportedError
 from tacit.training.task import Task
 
 if TYPE_CHECKING:
     from tacit.training.flat import FlatModel
+    from tacit.training.program import Program
 
 EXECUTORS = ("torch", "rules", "stacked", "onnx")
 """Names of the executors; the first one always works."""
@@ -45,6 +46,7 @@ def build_executor(name: str, recipe: Recipe) -> Executor:
 
     Raises:
         UnsupportedError: It cannot train this task.
+        ProgramError: Its program is none that may be run.
         KeyError: There is none of that name.
     """
     # Late imports: a process that runs a program never imports torch.
@@ -53,4 +55,32 @@ def build_executor(name: str, recipe: Recipe) -> Executor:
             from tacit.training.torch_executor import TorchExecutor
 
             return TorchExecutor(recipe.task, recipe.model(), recipe.local, recipe.terms, recipe.seed)
+        case "onnx":
+            from tacit.training.onnx_executor import OnnxExecutor
+
+            program = _program(recipe, name, kind="step")
+            return OnnxExecutor(program, recipe.layout, recipe.local, recipe.terms, recipe.seed)
+        case "stacked":
+            from tacit.training.stacked_executor import StackedExecutor
+
+            program = _program(recipe, name, kind="stacked")
+            return StackedExecutor(program, recipe.layout, recipe.local, recipe.terms, recipe.seed)
+        case "rules":
+            from tacit.training.rules import RulesExecutor
+
+            return RulesExecutor(recipe.task, recipe.model(), recipe.local, recipe.terms, recipe.seed)
     raise KeyError(name)
+
+
+def _program(recipe: Recipe, name: str, *, kind: str) -> "Program":
+    """Return the program that an executor is to run."""
+    from tacit.training.program import Program
+    from tacit.training.program_check import check_program
+
+    if name not in recipe.programs:
+        raise UnsupportedError(f"`{name}` runs a program, and there is none")
+    program = Program.read(recipe.programs[name])
+    check_program(program)
+    if program.facts.kind != kind:
+        raise UnsupportedError(f"`{name}` runs a {kind} program, not a {program.facts.kind} one")
+    return program

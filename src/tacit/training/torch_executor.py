@@ -17,9 +17,10 @@ from tacit.training.executor import METRIC_BOUND, ClientWork, Failure, Trained, 
 from tacit.training.flat import FlatModel
 from tacit.training.losses import loss_of
 from tacit.training.memory_format import ChannelsLastGradients
+from tacit.training.order import epoch_order
 from tacit.training.step import Stepper
 from tacit.training.task import Task
-from tacit.training.tensors import epoch_order, tensors_of
+from tacit.training.tensors import tensors_of
 
 
 class TorchExecutor:

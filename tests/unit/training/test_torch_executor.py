@@ -14,7 +14,7 @@ from tacit.core.terms import LocalTerms
 from tacit.training import ClientWork, Task, Trained
 from tacit.training.executor import METRIC_BOUND
 from tacit.training.flat import FlatModel, build
-from tacit.training.tensors import epoch_order
+from tacit.training.order import epoch_order
 from tacit.training.threads import borrowed_torch
 from tacit.training.torch_executor import TorchExecutor
 

@@ -1,0 +1,163 @@
+"""What executors are tried out on: clients of the first cohort, the initial model, this machine's clock."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache, cached_property
+
+import numpy as np
+
+from tacit.data import Population
+from tacit.job import Plan
+from tacit.round.server import drawn
+from tacit.sim.client_data import guarded
+from tacit.sim.engine import Call, recipe_of
+from tacit.sim.groups import costs_of, groups_of
+from tacit.training.calibrate import Calibration, draws_random_numbers
+from tacit.training.executor import ClientWork, Executor
+from tacit.training.executors import Recipe, build_executor
+from tacit.training.flat import FlatModel
+
+Builder = Callable[[str, Recipe], Executor]
+"""Builds the executor of that name; raises ``UnsupportedError`` if it cannot train the task."""
+
+PROGRAM_EXECUTORS = ("stacked", "onnx")
+"""The executors that run an exported program."""
+
+_GROUP_BYTES = 128 * 1024 * 1024  # for the rows of a group and what is computed beside them
+_VECTORS = 4  # of the model's size for each client of a group
+_LARGEST_GROUP = 256
+_FEWEST_GROUPS = 8  # of a cohort where torch trains, which gains nothing from large ones
+_COMPARED = 8  # clients
+
+
+def torch_group(plan: Plan) -> int:
+    """Return the group of the torch executor: it follows from the model's size and the cohort's."""
+    return min(plan.group, max(1, math.ceil(plan.job.cohort.largest(plan.population) / _FEWEST_GROUPS)))
+
+
+class Trial:
+    """The first cohort of a run, to try executors on before it begins.
+
+    Args:
+        plan: The job and what follows from it.
+        population: All clients.
+        model: The job's model; its state is overwritten by training, and restored by ``close``.
+        build: Builds an executor by its name.
+    """
+
+    def __init__(
+        self, plan: Plan, population: Population, model: FlatModel, build: Builder = build_executor
+    ) -> None:
+        self._plan, self._population, self._model, self._build = plan, population, model, build
+        self.vector = model.vector()
+        self._calls = _first_cohort(plan)
+
+    @cached_property
+    def sample(self) -> list[ClientWork]:
+        """Clients of the first cohort, costliest first: its ends, and its middle.
+
+        Those whose data cannot be loaded are left out; there may be none.
+        """
+        size = len(self._calls)
+        start = max(0, size - self._largest_group) // 2
+        places = sorted({0, *range(start, min(size, start + self._largest_group)), size - 1}) if size else []
+        works = []
+        for place in places:
+            position = self._calls[place].position
+            with suppress(Exception, SystemExit):  # a client's own code may do anything
+                examples = guarded(self._population.train(position))
+                works.append(ClientWork(self._population.ids[position], examples, round=1))
+        return works
+
+    @cached_property
+    def draws(self) -> bool:
+        """Whether the model draws random numbers while it trains."""
+        work = self.sample[len(self.sample) // 2]
+        return draws_random_numbers(self.build("torch", {}), self.vector, work, self._plan.job.seed)
+
+    def build(self, name: str, programs: dict[str, bytes]) -> Executor:
+        """Build an executor.
+
+        Raises:
+            UnsupportedError: It cannot train this task.
+        """
+        return self._build(name, self.recipe(programs))
+
+    def reference(self, name: str) -> Executor:
+        """Return the plain torch executor that an executor is to be compared with.
+
+        Raises:
+            UnsupportedError: There is none: the model draws random numbers that a program cannot be given.
+        """
+        if name not in PROGRAM_EXECUTORS or not self.draws:
+            return self.build("torch", {})
+        from tacit.training.drawn_torch import DrawnTorchExecutor  # late: it imports what exports need
+
+        return DrawnTorchExecutor(self.recipe({}), self.sample[0].examples)
+
+    def recipe(self, programs: dict[str, bytes]) -> Recipe:
+        """Return what executors are built from."""
+        return recipe_of(self._plan, lambda: self._model, programs)
+
+    def calibration(self) -> Calibration:
+        """Return the means to time executors and to compare them with torch."""
+        return Calibration(
+            self.build("torch", {}),
+            self.vector,
+            self.sample,
+            self._plan.job.algorithm.local,
+            torch_group(self._plan),
+            cache(self.stretch),
+            # Of this process alone: what others do on this machine must not choose.
+            time.process_time,
+            checked=min(_COMPARED, self._plan.group),
+        )
+
+    def groups(self, name: str) -> tuple[int, ...]:
+        """Return the sizes of groups to try: powers of two up to what memory and the cohort allow.
+
+        For an executor that trains client by client there is one.
+        """
+        if name == "onnx":
+            return (torch_group(self._plan),)
+        return tuple(2**power for power in range(self._largest_group.bit_length()))
+
+    def stretch(self, group: int) -> float:
+        """Return how long a round takes if it is cut into groups of that size, in steps.
+
+        It is the geometric mean over one process and one for each core: how many there will be is not asked,
+        so that the model does not depend on it.
+        """
+        costs = [sum(costs_of(calls, self._plan)) for calls in groups_of(self._calls, self._plan, group)]
+        spread = _longest(costs, os.cpu_count() or 1)
+        return math.sqrt(max(1, sum(costs)) * max(1, spread))
+
+    def close(self) -> None:
+        """Give the model its initial state back."""
+        self._model.load_vector(self.vector)
+
+    @property
+    def _largest_group(self) -> int:
+        by_memory = _GROUP_BYTES // (_VECTORS * 4 * self._plan.codec.spec.size)
+        return max(1, min(_LARGEST_GROUP, by_memory, len(self._calls)))
+
+
+def _first_cohort(plan: Plan) -> list[Call]:
+    """Return the clients of the first cohort that have data, in the order of groups."""
+    invited = np.array(drawn(plan.job.cohort, plan.population, plan.job.seed, 1), dtype=np.int64)
+    positions = invited[plan.sizes[invited] > 0]
+    if not len(positions):  # a Poisson cohort may be empty
+        positions = np.flatnonzero(plan.sizes > 0)[: max(1, round(plan.job.cohort.expected(plan.population)))]
+    calls = [Call(position) for position in positions.tolist()]
+    return [call for group in groups_of(calls, plan, len(calls) or 1) for call in group]
+
+
+def _longest(costs: list[int], processes: int) -> int:
+    """Return the work of the busiest process when each group goes to the one that has least so far."""
+    loads = [0] * processes
+    for cost in costs:
+        loads[loads.index(min(loads))] += cost
+    return max(loads)
