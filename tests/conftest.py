@@ -1,6 +1,9 @@
 """What every test shares."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 from hypothesis import settings
 
@@ -8,3 +11,8 @@ from hypothesis import settings
 # examples, so that a failure there is about the change and not about luck.
 settings.register_profile("tacit", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("tacit")
+
+# What runs keep for later ones goes to a folder of these tests alone; pytest-xdist's processes inherit it.
+if "TACIT_EXECUTORS" not in os.environ:
+    os.environ["TACIT_EXECUTORS"] = tempfile.mkdtemp(prefix="tacit-executors-")
+    atexit.register(shutil.rmtree, os.environ["TACIT_EXECUTORS"], ignore_errors=True)

@@ -28,7 +28,7 @@ from tacit.round.messages import (
 )
 from tacit.training import ClientWork, Task
 from tacit.training.flat import build
-from tacit.training.tensors import epoch_order
+from tacit.training.order import epoch_order
 from tacit.training.threads import borrowed_torch
 from tacit.training.torch_executor import TorchExecutor
 from tacit.wire import pack_update, unpack_update

@@ -19,6 +19,8 @@ from tacit.core.part import parts
 from tacit.data import Source
 from tacit.data.files import FOLDER_VARIABLE, RemoteFile, data_folder, find, locate
 from tacit.report.words import clean, size
+from tacit.store.choices import FOLDER_VARIABLE as EXECUTORS_VARIABLE
+from tacit.store.choices import choices_folder
 
 _OLDEST_PYTHON = (3, 11)
 _LEAST_MEMORY, _LEAST_DISK = 1e9, 5e8  # PyTorch, a model and its data; run folders
@@ -55,6 +57,7 @@ def examine(data: Path | None = None) -> Iterator[Check]:
     yield _memory()
     yield _disk()
     yield _writing()
+    yield _choices()
     folder = data_folder(data)
     yield _data_folder(folder, named=data is not None or FOLDER_VARIABLE in os.environ)
     yield from _data_sets(folder)
@@ -153,6 +156,16 @@ def _writing() -> Check:
         fix = "Work in a folder of your own, or give --out elsewhere."
         return Check("run folders", "problem", f"cannot write to {here}: {error.strerror}", fix)
     return Check("run folders", "good", f"can be written below {here / 'runs'}")
+
+
+def _choices() -> Check:
+    """Look where the choices of executors are kept; without them every long run measures anew."""
+    folder = choices_folder()
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        fix = f"Set {EXECUTORS_VARIABLE} to a folder that you may write to."
+        return Check("executors", "note", f"what is chosen cannot be kept in {folder}", fix)
+    return Check("executors", "good", f"what is chosen is kept in {folder}")
 
 
 def _data_folder(folder: Path, *, named: bool) -> Check:

@@ -1,7 +1,7 @@
 """Which run to go on with, and the command that does."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tacit.core.errors import StoreError
@@ -37,13 +37,21 @@ def _unfinished(name: str, runs: Path) -> Iterator[tuple[str, Path]]:
 
 
 def resume_command(
-    job: Path, folder: str, overrides: Sequence[str], *, workers: int, data: Path | None, as_json: bool
+    job: Path, folder: str, overrides: Sequence[str], options: Mapping[str, object], *, as_json: bool
 ) -> str:
-    """Return the command that goes on with a run, to be pasted into a shell."""
+    """Return the command that goes on with a run, to be pasted into a shell.
+
+    Args:
+        job: The job file.
+        folder: The run folder.
+        overrides: What ``--set`` changed.
+        options: Other options and what was given for them; None: nothing.
+        as_json: Whether it was to answer in JSON.
+    """
     parts = ["tacit", "run", str(job)]
     for text in overrides:
         parts += ["--set", text]
     parts += ["--out", folder, "--resume"]
-    parts += ["--workers", str(workers)] if workers != 1 else []
-    parts += ["--data", str(data)] if data is not None else []
+    for name, value in options.items():
+        parts += [name, str(value)] if value is not None else []
     return shlex.join([*parts, "--json"] if as_json else parts)

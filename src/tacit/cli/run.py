@@ -29,9 +29,34 @@ Resume = Annotated[
     ),
 ]
 Processes = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--workers", metavar="N", min=1, help="Processes that train. The model does not depend on it."
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Processes that train: by default 1, or one for each CPU of the cluster. "
+        "The model does not depend on it.",
+        show_default=False,
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="RAY",
+        help="Train on Ray: ray (on this machine), ray://HOST:PORT or ray://auto (on the cluster that this "
+        "machine is a node of). The model does not depend on it.",
+        show_default=False,
+    ),
+]
+Executor = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        metavar="NAME",
+        help="Who trains in each process: torch, rules, stacked or onnx. By default the fastest on this "
+        "machine of those that compute the same as torch.",
+        show_default=False,
     ),
 ]
 Quiet = Annotated[
@@ -44,7 +69,9 @@ def run(
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     out: Out = None,
     resume: Resume = False,
-    workers: Processes = 1,
+    workers: Processes = None,
+    cluster: Cluster = None,
+    executor: Executor = "auto",
     data: DataFolder = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -60,6 +87,7 @@ def run(
     tacit run examples/digits.py
     tacit run examples/digits.py --set rounds=5 --set algorithm.local.lr=0.05
     tacit run examples/digits.py --workers 2 --out runs/two
+    tacit run examples/digits.py --cluster ray://10.0.0.1:6379
     tacit run examples/digits.py --resume
     tacit run examples/digits.py --json | tail -1 | jq .metrics.central.accuracy
     """
@@ -75,7 +103,8 @@ def run(
 
     def again() -> str:
         place = watcher.folder or ""
-        return resume_command(job, place, overrides, workers=workers, data=data, as_json=as_json)
+        options = {"--workers": workers, "--cluster": cluster, "--data": data}
+        return resume_command(job, place, overrides, options, as_json=as_json)
 
     try:
         with watcher:
@@ -84,6 +113,8 @@ def run(
                 loaded.population,
                 folder=folder,
                 workers=workers,
+                cluster=cluster,
+                executor=executor,
                 resume=resume,
                 data=files,
                 observer=watcher,

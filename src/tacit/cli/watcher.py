@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tacit.job import Plan
     from tacit.round import EvaluationRecord, RoundRecord
     from tacit.store import RunInfo
-    from tacit.training.executor import Failure
+    from tacit.training.executor import Choice, Failure
 
 
 class Watcher:
@@ -30,6 +30,14 @@ class Watcher:
         self._output, self._display, self._quiet = output, display, quiet
         self._standing = Standing()
         self.folder: str | None = None
+        self._choice: Choice | None = None
+
+    def exporting(self, executor: str) -> None:
+        if not self._quiet:
+            self._output.say(f"exporting a program for the executor {executor}, which takes some seconds")
+
+    def executor_chosen(self, choice: "Choice") -> None:
+        self._choice = choice
 
     def started(self, plan: "Plan", folder: str, committed: int) -> None:
         self.folder = folder
@@ -76,6 +84,14 @@ class Watcher:
             (plan.job.name, f"{amount(plan.job.rounds, 'round')}, {cohort:g} of {population} each{again}"),
             ("model", f"{amount(plan.parameters, 'parameter')}; {up} up, {down} down per client and round"),
             ("privacy", plan.privacy),
+            ("executor", self._executor()),
             ("run folder", folder),
         ]
         self._output.say(facts(rows))
+
+    def _executor(self) -> str:
+        from tacit.report.words import executor
+
+        if self._choice is None:
+            return ""
+        return f"{executor(self._choice.executor, self._choice.group)}: {self._choice.reason}"

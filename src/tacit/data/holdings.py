@@ -61,6 +61,10 @@ class TableHoldings:
         needed = scaling == "global" or (scaling == "client" and self._has_test and self.test_offsets is None)
         return replace(self, scaling=scaling, scaler=Scaler.of(self._train_chunks()) if needed else None)
 
+    @property
+    def is_steady(self) -> bool:
+        return True
+
     def train(self, index: int) -> Examples:
         return self._scale(self.table.examples(self._train_rows(index)), index)
 

@@ -40,11 +40,11 @@ class Numbered(Sequence[str]):
         raise ValueError("no such id")
 
     def _name(self, index: int) -> str:
-        return f"client-{index:0{self._digits}d}"
+        return self._pattern % index
 
     @cached_property
-    def _digits(self) -> int:
-        return len(str(self.size - 1))
+    def _pattern(self) -> str:
+        return f"client-%0{len(str(self.size - 1))}d"
 
 
 @dataclass(frozen=True, eq=False)

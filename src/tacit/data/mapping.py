@@ -70,6 +70,10 @@ class MappingHoldings:
         return self.share > 0
 
     @cached_property
+    def is_steady(self) -> bool:
+        return all(isinstance(data, Examples) or _is_arrays(data) for data in self.data)
+
+    @cached_property
     def sizes(self) -> Rows:
         known = [n if n >= 0 else self._counted(index) for index, n in enumerate(self.said)]
         counts = np.array(known, np.int64)

@@ -23,6 +23,11 @@ class Holdings(Protocol):
     def sizes(self) -> Sizes: ...
     @property
     def has_holdout(self) -> bool: ...
+    @property
+    def is_steady(self) -> bool:
+        """Whether examples are the same whenever they are asked for."""
+        ...
+
     def train(self, index: int) -> Examples: ...
     def holdout(self, index: int) -> Examples | None: ...
     def target(self, index: int) -> Array:
@@ -99,6 +104,14 @@ class Population:
     def has_holdout(self) -> bool:
         """Whether clients keep examples for evaluation."""
         return self._holdings.has_holdout
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether clients' examples are the same whenever they are asked for, so that they may be kept.
+
+        What a function or a Dataset makes may differ from one time to the next.
+        """
+        return bool(getattr(self._holdings, "is_steady", False))  # other packages may not know the word
 
     @cached_property
     def test(self) -> Examples | None:

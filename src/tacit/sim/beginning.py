@@ -19,6 +19,8 @@ from tacit.round import Snapshot
 from tacit.sim.machine import machine, versions
 from tacit.store import RunFolder, RunInfo, load_snapshot, save_snapshot
 
+_TRAINED_BY = ("executor", "group", "executor_reason", "program_sha256")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -70,9 +72,37 @@ def first_info(plan: Plan, settings: Mapping[str, Any], source: Source | None, w
     )
 
 
+def left_run(
+    place: Path, vector: Vector, settings: Mapping[str, Any], info: RunInfo
+) -> tuple[RunInfo, bytes | None] | None:
+    """Return the record of the unfinished run in a folder, and its program; None if it had not begun.
+
+    Args:
+        place: The folder.
+        vector: The initial model, shape (size,).
+        settings: The resolved settings.
+        info: What would be noted of a new run.
+
+    Raises:
+        ConfigError: The unfinished run is of another job.
+        StoreError: There is no unfinished run, or it cannot be read.
+    """
+    if RunFolder.is_unborn(place):
+        return None
+    folder = RunFolder.existing(place)
+    before, _ = _unfinished(folder, vector, settings, info)
+    return before, folder.program()
+
+
 @contextmanager
 def begin_run(
-    place: Path, vector: Vector, settings: Mapping[str, Any], info: RunInfo, *, resume: bool
+    place: Path,
+    vector: Vector,
+    settings: Mapping[str, Any],
+    info: RunInfo,
+    *,
+    resume: bool,
+    program: bytes | None = None,
 ) -> Iterator[tuple[RunFolder, Snapshot, RunInfo]]:
     """Make the run folder, or reopen that of an unfinished run; yield where to begin, and the run's record.
 
@@ -82,6 +112,7 @@ def begin_run(
         settings: The resolved settings.
         info: What to note of a new run.
         resume: Go on with an unfinished run.
+        program: What the executor of a new run runs, if it runs a program.
 
     Raises:
         ConfigError: The unfinished run is of another job.
@@ -93,16 +124,18 @@ def begin_run(
         if going_on:
             state, info = _left(folder, vector, settings, info)
         else:
-            state = _fresh(folder, vector, settings)
+            state = _fresh(folder, vector, settings, program)
         folder.write_info(info)  # last: from here on there is something to resume
         yield folder, state, info
     finally:
         folder.close()
 
 
-def _fresh(folder: RunFolder, vector: Vector, settings: Mapping[str, Any]) -> Snapshot:
+def _fresh(folder: RunFolder, vector: Vector, settings: Mapping[str, Any], program: bytes | None) -> Snapshot:
     state = Snapshot(round=0, committed=0, abandoned_in_a_row=0, now_s=0.0, vector=vector)
     save_snapshot(folder.checkpoint, state)
+    if program is not None:
+        folder.write_program(program)
     folder.write_job(settings)
     return state
 
@@ -111,6 +144,18 @@ def _left(
     folder: RunFolder, vector: Vector, settings: Mapping[str, Any], info: RunInfo
 ) -> tuple[Snapshot, RunInfo]:
     """Return where the unfinished run stopped; what it noted later than that is forgotten."""
+    before, state = _unfinished(folder, vector, settings, info)
+    folder.forget_after(state.round if state.history else -1)
+    now_known = {name: getattr(info, name) for name in ("workers", *_TRAINED_BY)}
+    return state, msgspec.structs.replace(
+        before, outcome="running", reason="", ended=None, resumed=before.resumed + 1, **now_known
+    )
+
+
+def _unfinished(
+    folder: RunFolder, vector: Vector, settings: Mapping[str, Any], info: RunInfo
+) -> tuple[RunInfo, Snapshot]:
+    """Return the record and the last snapshot of a run that this job can go on with."""
     before = folder.info()
     if folder.is_finished:
         what, fix = "the run is complete: there is nothing to resume", "Start a new one."
@@ -127,10 +172,7 @@ def _left(
         what = f"the job has changed since the run began: {'; '.join(changes)}"
         fix = "Resume with the settings it began with, each --set included, or start a new run."
         raise ConfigError("T132", what, where=str(folder.path), fix=fix)
-    folder.forget_after(state.round if state.history else -1)
-    return state, msgspec.structs.replace(
-        before, outcome="running", reason="", ended=None, workers=info.workers, resumed=before.resumed + 1
-    )
+    return before, state
 
 
 def _code_sha256(settings: Mapping[str, Any], source: Source | None) -> str:

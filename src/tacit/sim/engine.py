@@ -2,9 +2,9 @@
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,12 +15,18 @@ from tacit.data import Population
 from tacit.job import Plan, model_seed
 from tacit.round.device import RoundDevice
 from tacit.round.messages import Assignment, AssignmentReceived, SendUpdates, Train, TrainingDone
-from tacit.training.evaluate import Evaluator
+from tacit.sim.client_data import ClientData
+from tacit.sim.client_data import guarded as guarded  # others look for it here
+from tacit.training import Task
 from tacit.training.executor import Choice, ClientWork, Failure, Trained
 from tacit.training.executors import Recipe, build_executor
-from tacit.training.flat import FlatModel, build
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from tacit.training.evaluate import Evaluator
+    from tacit.training.flat import FlatModel
+
+KEPT_BYTES = 128 * 1024 * 1024
+"""Clients' data that all processes of a run keep between rounds."""
 
 
 class Call(NamedTuple):
@@ -52,14 +58,22 @@ class Done:
     buffers: dict[str, Vector] = field(default_factory=dict)
 
     def add(self, other: "Done") -> None:
-        """Take over what another process has done."""
+        """Take over what else was done."""
         self.clients += other.clients
         self.failures |= other.failures
         self.buffers |= other.buffers
 
+    def sort(self) -> None:
+        """Bring clients into an order that tells nothing of who trained them."""
+        self.clients.sort()
+        self.failures = dict(sorted(self.failures.items()))
+
 
 class Engine:
     """Trains and measures in this process, in one thread.
+
+    The model is built when it is first needed: a process that runs an exported program never imports torch,
+    unless it has to measure.
 
     Args:
         plan: The job and what follows from it.
@@ -67,31 +81,55 @@ class Engine:
         model: The job's model, or None to build it.
         choice: Which executor trains.
         programs: Exported programs, for the executors that run one.
+        task: Returns the job's task, where the plan's own cannot be used in this process yet.
+        kept_bytes: How much of clients' data to keep between rounds.
     """
 
     def __init__(
         self,
         plan: Plan,
         population: Population,
-        model: FlatModel | None = None,
+        model: "FlatModel | None" = None,
         choice: Choice | None = None,
         programs: dict[str, bytes] | None = None,
+        *,
+        task: Callable[[], Task] | None = None,
+        kept_bytes: int = KEPT_BYTES,
     ) -> None:
-        job = plan.job
         self._plan, self._population = plan, population
-        self.model = model or build(job.task, model_seed(job))
+        self._task = task or (lambda: plan.job.task)
+        self._data = ClientData(population, kept_bytes)
+        self._expected: Iterator[int] = iter(())
+        self._device = RoundDevice(plan.codec, plan.job.seed)
         self.choice = choice or Choice(group=plan.group)
-        recipe = recipe_of(plan, lambda: self.model, programs)
-        self._executor = build_executor(self.choice.executor, recipe)
-        self._device = RoundDevice(plan.codec, job.seed)
-        self._evaluator = Evaluator(job.task, self.model)
+        if model is not None:
+            self.model = model
+            _ = self._evaluator  # refuses a loss or a metric that nobody knows before anything runs
+        self._executor = build_executor(self.choice.executor, self._recipe(programs or {}))
+
+    @cached_property
+    def model(self) -> "FlatModel":
+        """The job's model; its state is overwritten."""
+        from tacit.training.flat import build
+
+        return build(self._task(), model_seed(self._plan.job))
+
+    @cached_property
+    def _evaluator(self) -> "Evaluator":
+        from tacit.training.evaluate import Evaluator
+
+        return Evaluator(self._task(), self.model)
+
+    def _recipe(self, programs: dict[str, bytes]) -> Recipe:
+        recipe = recipe_of(self._plan, lambda: self.model, programs)
+        return recipe if self.choice.executor in programs else replace(recipe, task=self._task())
 
     def train(
         self, assignment: Assignment, vector: Vector, calls: Sequence[Call], total: IntegerTotal
     ) -> Done:
         """Train one group from ``vector`` and add its encoded updates to ``total``, in place."""
         failures: dict[str, Failure] = {}
-        group = list(self._load(assignment, calls, failures))
+        group = self._load(assignment.round, calls, failures)
         (train,) = self._device.receive(AssignmentReceived(assignment, tuple(work.client for work in group)))
         assert isinstance(train, Train)
         trained = self._executor.train(vector, group) if group else self._nobody()
@@ -104,19 +142,37 @@ class Engine:
         return Trained((), np.empty((0, self._executor.spec.size), dtype=np.float32), ())
 
     def _load(
-        self, assignment: Assignment, calls: Sequence[Call], failures: dict[str, Failure]
-    ) -> Iterator[ClientWork]:
-        """Yield the work of each client whose data can be loaded; note the others as failed."""
-        for call in calls:
-            client = self._population.ids[call.position]
-            examples = _attempt(client, partial(self._population.train, call.position), failures)
-            if examples is not None:
-                yield ClientWork(client, _guarded(examples), assignment.round, call.max_steps, call.buffers)
+        self, round_number: int, calls: Sequence[Call], failures: dict[str, Failure]
+    ) -> list[ClientWork]:
+        """Return the work of each client whose data can be loaded; note the others as failed."""
+        works = []
+        for position, max_steps, buffers in calls:
+            try:
+                client, examples = self._data.client(position)
+            except MemoryError:
+                raise  # this machine's trouble, not the client's
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a client's own code may do anything
+                failures[self._population.ids[position]] = _failure(error)
+            else:
+                works.append(ClientWork(client, examples, round_number, max_steps, buffers))
+        return works
+
+    def expect(self, positions: Sequence[int]) -> None:
+        """Be told whose data will probably be wanted next, the first ones first."""
+        self._data.forget_fetched(but=positions)
+        self._expected = iter(positions)
+
+    def prepare(self, is_wanted: Callable[[], bool]) -> None:
+        """Fetch expected clients' data, one by one, until something else is wanted of this process."""
+        while not is_wanted():
+            position = next(self._expected, None)
+            if position is None or not self._data.fetch(position):
+                return
 
     def measure(self, vector: Vector, examples: Examples) -> dict[str, float]:
         """Measure the model on examples."""
         self._evaluator.load(vector)
-        return self._evaluator.measure(_guarded(examples))
+        return self._evaluator.measure(guarded(examples))
 
     def measure_clients(
         self, vector: Vector, calls: Sequence[Call]
@@ -129,9 +185,15 @@ class Engine:
         found: dict[str, dict[str, float]] = {}
         for call in calls:
             client = self._population.ids[call.position]
-            values = _attempt(client, partial(self._measure_client, vector, call), failures)
-            if values:
-                found[client] = values
+            try:
+                values = self._measure_client(vector, call)
+            except MemoryError:
+                raise
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a client's own code may do anything
+                failures[client] = _failure(error)
+            else:
+                if values:
+                    found[client] = values
         return found, failures
 
     def _measure_client(self, vector: Vector, call: Call) -> dict[str, float]:
@@ -139,26 +201,17 @@ class Engine:
         if examples is None or not len(examples):
             return {}
         self._evaluator.load(vector, call.buffers)
-        return self._evaluator.measure(_guarded(examples))
+        return self._evaluator.measure(guarded(examples))
 
 
-def recipe_of(plan: Plan, model: Callable[[], FlatModel], programs: dict[str, bytes] | None = None) -> Recipe:
+def recipe_of(
+    plan: Plan, model: "Callable[[], FlatModel]", programs: dict[str, bytes] | None = None
+) -> Recipe:
     """Return what an executor of this plan is built from."""
     algorithm = plan.job.algorithm
     return Recipe(
         plan.job.task, plan.layout, algorithm.local, algorithm.terms(), plan.job.seed, model, programs or {}
     )
-
-
-def _guarded(examples: Examples) -> Examples:
-    """Return the examples read-only: a model may change its inputs in place, and gets a copy to do so.
-
-    Otherwise a client would find other data in its next round than after a resume.
-    """
-    arrays = [array.view() for array in (*examples.inputs, examples.target)]
-    for array in arrays:
-        array.flags.writeable = False
-    return Examples(tuple(arrays[:-1]), arrays[-1])
 
 
 def _sound(buffers: Mapping[str, Vector], clients: Sequence[str]) -> dict[str, Vector]:
@@ -170,12 +223,5 @@ def _sound(buffers: Mapping[str, Vector], clients: Sequence[str]) -> dict[str, V
     }
 
 
-def _attempt(client: str, action: Callable[[], T], failures: dict[str, Failure]) -> T | None:
-    """Return what the action returns, or note why the client failed."""
-    try:
-        return action()
-    except MemoryError:
-        raise  # this machine's trouble, not the client's
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a client's own code may do anything
-        failures[client] = Failure(f"raised {type(error).__name__}", traceback.format_exc())
-        return None
+def _failure(error: BaseException) -> Failure:
+    return Failure(f"raised {type(error).__name__}", traceback.format_exc())

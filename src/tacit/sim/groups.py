@@ -1,9 +1,55 @@
 """How a cohort is cut into groups that are trained together."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
+from tacit.core.layout import Vector
 from tacit.job import Plan
 from tacit.sim.engine import Call
+
+Integers = npt.NDArray[np.int64]
+_MOST = 2**53  # steps: what clients claim to have may be more than 64 bits can count
+
+
+class Cut(NamedTuple):
+    """The groups of a wave as flat arrays: quick to send.
+
+    Attributes:
+        positions: Positions of all clients, group after group, shape (clients,).
+        limits: Steps after which each one's time is up, shape (clients,).
+        starts: Where each group begins, shape (groups,).
+        buffers: What those of them that have local buffers start from, by their place in ``positions``.
+    """
+
+    positions: Integers
+    limits: Integers
+    starts: Integers
+    buffers: dict[int, Vector]
+
+    @classmethod
+    def of(cls, groups: Sequence[Sequence[Call]]) -> "Cut":
+        """Flatten groups, none of them empty."""
+        calls = [call for group in groups for call in group]
+        starts = np.cumsum([0, *map(len, groups[:-1])])
+        buffers = {place: call.buffers for place, call in enumerate(calls) if call.buffers is not None}
+        return cls(_positions(calls), _limits(calls), starts, buffers)
+
+    def calls(self, group: int) -> list[Call]:
+        """Return the calls of one group."""
+        end = self.starts[group + 1] if group + 1 < len(self.starts) else len(self.positions)
+        places = range(self.starts[group], end)
+        positions, limits = (array[places.start : places.stop].tolist() for array in self[:2])
+        return [
+            Call(position, None if limit == _MOST else limit, self.buffers.get(place))
+            for place, position, limit in zip(places, positions, limits, strict=True)
+        ]
+
+    def steps(self, plan: Plan) -> Integers:
+        """Return how many steps each client does, shape (clients,)."""
+        return _steps(self.positions, self.limits, plan)
 
 
 def groups_of(calls: Sequence[Call], plan: Plan, size: int) -> list[list[Call]]:
@@ -12,17 +58,28 @@ def groups_of(calls: Sequence[Call], plan: Plan, size: int) -> list[list[Call]]:
     The partition follows from the cohort alone, never from the number of workers or from timing: an
     executor may round differently when it trains other clients together.
     """
-    costs = costs_of(calls, plan)
-    order = sorted(range(len(calls)), key=lambda i: (-costs[i], calls[i].position))
+    positions = _positions(calls)
+    order = np.lexsort((positions, -_steps(positions, _limits(calls), plan))).tolist()
     return [[calls[i] for i in order[start : start + size]] for start in range(0, len(calls), size)]
 
 
 def costs_of(calls: Sequence[Call], plan: Plan) -> list[int]:
     """Return the local steps of each call, the measure of its cost."""
+    steps: list[int] = _steps(_positions(calls), _limits(calls), plan).tolist()
+    return steps
+
+
+def _positions(calls: Sequence[Call]) -> Integers:
+    return np.fromiter((call.position for call in calls), dtype=np.int64, count=len(calls))
+
+
+def _limits(calls: Sequence[Call]) -> Integers:
+    limits = [_MOST if call.max_steps is None else min(call.max_steps, _MOST) for call in calls]
+    return np.array(limits, dtype=np.int64)
+
+
+def _steps(positions: Integers, limits: Integers, plan: Plan) -> Integers:
     local = plan.job.algorithm.local
-    return [
-        local.total_steps(max(1, int(plan.sizes[call.position])))
-        if call.max_steps is None
-        else min(call.max_steps, local.total_steps(max(1, int(plan.sizes[call.position]))))
-        for call in calls
-    ]
+    sizes, which = np.unique(np.maximum(plan.sizes[positions], 1), return_inverse=True)
+    each = [min(local.total_steps(size), _MOST) for size in sizes.tolist()]
+    return np.minimum(np.array(each, dtype=np.int64)[which], limits)

@@ -4,7 +4,17 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
-_LIBRARIES = ("tacit", "torch", "numpy", "msgspec", "safetensors", "scikit-learn")
+_LIBRARIES = (
+    "tacit",
+    "torch",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "msgspec",
+    "safetensors",
+    "scikit-learn",
+)
 
 
 def versions() -> dict[str, str]:
@@ -23,11 +33,22 @@ def machine() -> str:
     return f"{_processor()}, {platform.system()} {platform.machine()}"
 
 
+def features() -> str:
+    """Return what the processor can do beyond its name, such as its vector instructions."""
+    return _cpuinfo("flags") or _cpuinfo("Features")
+
+
 def _processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or "unknown processor"
+
+
+def _cpuinfo(name: str) -> str:
+    """Return what Linux says of the first core; empty elsewhere."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+            key, _, value = line.partition(":")
+            if key.strip() == name:
+                return value.strip()
     except OSError:
         pass
-    return platform.processor() or "unknown processor"
+    return ""

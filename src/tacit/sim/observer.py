@@ -5,11 +5,19 @@ from typing import Protocol
 from tacit.job import Plan
 from tacit.round import EvaluationRecord, RoundRecord
 from tacit.store import RunInfo
-from tacit.training.executor import Failure
+from tacit.training.executor import Choice, Failure
 
 
 class Observer(Protocol):
     """Is told what happens in a run, as it happens; must not be slow."""
+
+    def exporting(self, executor: str) -> None:
+        """Hear that a program is exported for an executor, which takes some seconds."""
+        ...
+
+    def executor_chosen(self, choice: Choice) -> None:
+        """Hear who will train, and why."""
+        ...
 
     def started(self, plan: Plan, folder: str, committed: int) -> None:
         """Hear that the run begins, after ``committed`` rounds of an earlier part."""
@@ -34,6 +42,12 @@ class Observer(Protocol):
 
 class Silent:
     """Tells nobody."""
+
+    def exporting(self, executor: str) -> None:
+        return
+
+    def executor_chosen(self, choice: Choice) -> None:
+        return
 
     def started(self, plan: Plan, folder: str, committed: int) -> None:
         return

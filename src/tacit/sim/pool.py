@@ -1,15 +1,11 @@
-"""Persistent worker processes: model and accumulators in shared memory, one partial sum back from each."""
+"""Who trains: this process, or persistent worker processes with model and sums in shared memory."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from multiprocessing.connection import Connection
+import math
+import pickle
+from collections.abc import Sequence
+from functools import reduce
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -18,29 +14,30 @@ from tacit.core.layout import Vector
 from tacit.core.rule import IntegerTotal, Partial
 from tacit.data import Population
 from tacit.job import Plan
-from tacit.job.modules import loaded_files
 from tacit.round.messages import Assignment
-from tacit.sim.complaint import Complaint
-from tacit.sim.engine import Call, Done, Engine
-from tacit.sim.groups import costs_of, groups_of
+from tacit.round.server import drawn
+from tacit.sim.dealing import Claims, Dealer
+from tacit.sim.engine import KEPT_BYTES, Call, Done, Engine
+from tacit.sim.groups import Cut, groups_of
+from tacit.sim.process import Check, WorkerProcess
 from tacit.sim.shared import Parcel, SharedBlock
+from tacit.sim.task import PackedTask
 from tacit.training.executor import Choice, Failure
 
 ClientMetrics = dict[str, dict[str, float]]
-Check = Callable[[], None]
-"""Called while waiting; raises to interrupt."""
-
-_POLL_S = 0.1
-_PATIENCE_S = 5.0  # a job file may have taught the worker not to heed SIGTERM
+Groups = Sequence[Sequence[Call]]
+"""A cohort, cut into groups by ``groups_of``."""
 
 
 class Trainers(Protocol):
     """Whoever trains: this process, or several workers."""
 
+    choice: Choice
+
     def train(
-        self, assignment: Assignment, vector: Vector, calls: Sequence[Call], check: Check
+        self, assignment: Assignment, vector: Vector, groups: Groups, check: Check
     ) -> tuple[Done, Partial]:
-        """Train some clients; return what became of them and the sum of their updates."""
+        """Train some groups; return what became of the clients, in order of their ids, and their sum."""
         ...
 
     def measure_clients(
@@ -54,16 +51,17 @@ class InProcess:
     """Trains in this process."""
 
     def __init__(self, plan: Plan, engine: Engine) -> None:
-        self._plan, self._engine = plan, engine
+        self._plan, self._engine, self.choice = plan, engine, engine.choice
 
     def train(
-        self, assignment: Assignment, vector: Vector, calls: Sequence[Call], check: Check
+        self, assignment: Assignment, vector: Vector, groups: Groups, check: Check
     ) -> tuple[Done, Partial]:
         total = np.zeros(self._plan.grid.size, dtype=np.int64)
         done = Done()
-        for group in groups_of(calls, self._plan, self._engine.choice.group):
+        for group in groups:
             check()
             done.add(self._engine.train(assignment, vector, group, total))
+        done.sort()
         return done, Partial(total, len(done.clients))
 
     def measure_clients(
@@ -71,9 +69,9 @@ class InProcess:
     ) -> tuple[ClientMetrics, dict[str, Failure]]:
         found: ClientMetrics = {}
         failures: dict[str, Failure] = {}
-        for group in _chunks(calls, 16):
+        for start in range(0, len(calls), 16):
             check()
-            values, failed = self._engine.measure_clients(vector, group)
+            values, failed = self._engine.measure_clients(vector, calls[start : start + 16])
             found |= values
             failures |= failed
         return found, failures
@@ -82,16 +80,20 @@ class InProcess:
 class Workers:
     """Worker processes: started at once, so that they import while the caller reads its data.
 
+    Groups are dealt out longest first, by measured cost; a worker that has none left takes those that others
+    have not begun. Who trains what changes no result.
+
     Args:
         count: How many.
+        torch: Whether they are likely to need torch; if not, they do without until something asks for it.
     """
 
-    def __init__(self, count: int) -> None:
-        self._workers: list[_Worker] = []
-        self._plan: Plan | None = None
+    def __init__(self, count: int, *, torch: bool = True) -> None:
+        self.count = count
+        self._workers: list[WorkerProcess] = []
         try:
             for _ in range(count):
-                self._workers.append(_Worker())
+                self._workers.append(WorkerProcess(torch=torch))
         except OSError as error:
             self.close()
             what = f"cannot start {count} worker processes: {error.strerror}"
@@ -115,46 +117,73 @@ class Workers:
         Raises:
             RunError: A worker could not be set up.
         """
-        self._plan, self._choice = plan, choice or Choice(group=plan.group)
-        parcel = Parcel((plan, population, self._choice, programs or {}))
-        vector = SharedBlock(4 * plan.layout.size)
-        self._vector = vector.array(np.float32, plan.layout.size)
+        self._plan, self.choice = plan, choice or Choice(group=plan.group)
+        self._dealer, self._is_steady = Dealer(plan.population), population.is_steady
+        task, plan = PackedTask.out_of(plan)
+        parcel = Parcel((plan, task, population, self.choice, programs or {}))
+        groups = math.ceil(plan.grid.clients / self.choice.group)
+        vector, claims = SharedBlock(4 * plan.layout.size), SharedBlock(Claims.bytes_for(groups))
+        totals = [SharedBlock(8 * plan.grid.size) for _ in self._workers]
+        self._vector: Vector = vector.array(np.float32, plan.layout.size)
+        self._totals: list[IntegerTotal] = [total.array(np.int64, plan.grid.size) for total in totals]
+        self._claims = Claims(claims)
+        kept = KEPT_BYTES // len(self._workers)
         try:
-            for worker in self._workers:
-                worker.set_up(parcel, vector, plan)
+            for number, (worker, total) in enumerate(zip(self._workers, totals, strict=True)):
+                worker.set_up(number, kept, parcel, [vector, total, claims])
             for worker in self._workers:
                 worker.answer(_nothing)
         finally:  # every worker has descriptors of its own by now
-            parcel.block.close()
-            vector.close()
-        return parcel.open()[1]  # type: ignore[no-any-return]
+            for block in (parcel.block, vector, claims, *totals):
+                block.close()
+        return parcel.open()[2]  # type: ignore[no-any-return]
 
     def train(
-        self, assignment: Assignment, vector: Vector, calls: Sequence[Call], check: Check
+        self, assignment: Assignment, vector: Vector, groups: Groups, check: Check
     ) -> tuple[Done, Partial]:
-        assert self._plan is not None
         np.copyto(self._vector, vector)
-        busy = []
-        for worker, share in zip(self._workers, self._split(calls), strict=True):
-            if share:
-                worker.ask("train", assignment, share)
-                busy.append(worker)
-        done, rule = Done(), self._plan.rule
-        partial = rule.empty(self._plan.grid)
-        for worker in busy:
-            answer: Done = worker.answer(check)
-            partial = rule.merge(partial, Partial(worker.total, len(answer.clients)))
+        self._claims.clear()
+        cut = Cut.of(groups)
+        steps = cut.steps(self._plan)
+        shares = self._dealer.deal(cut, steps, len(self._workers))
+        request = pickle.dumps(("train", assignment, cut, shares), protocol=5)
+        busy = [number for number, share in enumerate(shares) if share]
+        for number in busy:
+            self._workers[number].ask(request)
+        done, partials = Done(), []
+        for number in busy:
+            answer: Done = self._workers[number].answer(check)
+            partials.append(Partial(self._totals[number], len(answer.clients)))
             done.add(answer)
-        done.clients.sort()
-        return done, partial
+        done.sort()
+        self._dealer.note(cut, steps, self._claims.seconds[: len(groups)])
+        if not self._is_steady and assignment.round < self._plan.job.rounds:
+            self._announce(assignment.round + 1)
+        # The next wave overwrites the workers' sums.
+        first, *others = partials
+        start = first if others else Partial(first.total.copy(), first.clients)
+        return done, reduce(self._plan.rule.merge, others, start)
+
+    def _announce(self, number: int) -> None:
+        """Tell the workers whom the next round will probably want, so that they load their data meanwhile.
+
+        Where it turns out otherwise (clients drop out, this round is not over) only time was lost.
+        """
+        job = self._plan.job
+        calls = [Call(position) for position in drawn(job.cohort, self._plan.population, job.seed, number)]
+        if calls:
+            cut = Cut.of(groups_of(calls, self._plan, self.choice.group))
+            shares = self._dealer.deal(cut, cut.steps(self._plan), self.count)
+            request = pickle.dumps(("expect", cut, shares), protocol=5)
+            for worker in self._workers:
+                worker.ask(request)
 
     def measure_clients(
         self, vector: Vector, calls: Sequence[Call], check: Check
     ) -> tuple[ClientMetrics, dict[str, Failure]]:
         np.copyto(self._vector, vector)
-        shares = [list(calls[i :: len(self._workers)]) for i in range(len(self._workers))]
-        for worker, share in zip(self._workers, shares, strict=True):
-            worker.ask("measure", share)
+        for number, worker in enumerate(self._workers):
+            worker.ask(pickle.dumps(("measure", calls[number :: len(self._workers)]), protocol=5))
         found: ClientMetrics = {}
         failures: dict[str, Failure] = {}
         for worker in self._workers:
@@ -177,124 +206,6 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _split(self, calls: Sequence[Call]) -> list[list[list[Call]]]:
-        """Deal whole groups so that all workers get about the same number of steps: longest first."""
-        assert self._plan is not None
-        shares: list[list[list[Call]]] = [[] for _ in self._workers]
-        loads = [0] * len(self._workers)
-        for group in groups_of(calls, self._plan, self._choice.group):
-            lightest = loads.index(min(loads))
-            shares[lightest].append(group)
-            loads[lightest] += sum(costs_of(group, self._plan))
-        return shares
-
-
-class _Worker:
-    """One worker process as its parent sees it."""
-
-    def __init__(self) -> None:
-        self._socket, theirs = socket.socketpair()
-        self._connection = Connection(os.dup(self._socket.fileno()))
-        # -P: the working directory is not on the path of this process, so not on the worker's either.
-        command = [sys.executable, "-P", "-m", "tacit.sim.worker", str(theirs.fileno())]
-        path = os.pathsep.join(filter(None, map(str, sys.path)))
-        # Ctrl-C reaches the whole group: blocked until the worker can ignore it.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self._process = subprocess.Popen(
-                command,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": path},
-            )
-        except OSError:
-            self._connection.close()
-            self._socket.close()
-            raise
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            theirs.close()
-
-    def set_up(self, parcel: Parcel, vector: SharedBlock, plan: Plan) -> None:
-        """Send what the worker needs; ``answer`` tells when it is ready."""
-        size = plan.grid.size
-        total = SharedBlock(8 * size)
-        self.total: IntegerTotal = total.array(np.int64, size)
-        blocks = [
-            (parcel.block.size, parcel.block.handle),
-            (vector.size, vector.handle),
-            (total.size, total.handle),
-        ]
-        self._send(
-            {
-                "modules": [str(path) for path in loaded_files()],
-                "path": sys.path,
-                "pickled": parcel.pickled,
-                "spans": parcel.spans,
-                "sizes": [size for size, _ in blocks],
-            }
-        )
-        with suppress(OSError):  # as in _send
-            socket.send_fds(self._socket, [b"h"], [handle for _, handle in blocks])
-        total.close()
-
-    def ask(self, *request: Any) -> None:
-        """Send a request."""
-        self._send(request)
-
-    def answer(self, check: Check) -> Any:
-        """Wait for the answer to the last request.
-
-        Raises:
-            RunError: The worker failed or died.
-        """
-        while not self._connection.poll(_POLL_S):
-            check()
-        try:
-            answer = self._connection.recv()
-        except (EOFError, OSError):
-            raise self._died(check) from None
-        if isinstance(answer, Complaint):
-            raise answer.error or RunError(
-                "T302", "a worker process failed", where=answer.text, fix="See the traceback."
-            )
-        return answer
-
-    def _send(self, value: Any) -> None:
-        with suppress(OSError):  # that the worker is gone is found out when its answer is awaited
-            self._connection.send(value)
-
-    def _died(self, check: Check) -> RunError:
-        code = self._gone()
-        check()  # whoever stopped the whole group asked this process, too
-        return RunError(
-            "T301",
-            f"a worker process ended unexpectedly (exit status {code})",
-            where=f"process {self._process.pid}",
-            fix="If memory ran out, use fewer workers. Nothing is lost: resume the run.",
-        )
-
-    def end(self) -> None:
-        """Let the process end."""
-        self._process.terminate()
-
-    def close(self) -> None:
-        """Wait until the process is gone."""
-        self._gone()
-        self._connection.close()
-        self._socket.close()
-
-    def _gone(self) -> int:
-        try:
-            return self._process.wait(_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
-
-
-def _chunks(calls: Sequence[Call], size: int) -> list[Sequence[Call]]:
-    return [calls[start : start + size] for start in range(0, len(calls), size)]
 
 
 def _nothing() -> None:

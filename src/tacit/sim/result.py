@@ -118,6 +118,7 @@ class Result:
             "metrics": metrics_dict(info.metrics),
             "seconds": info.seconds,
             "seconds_per_round": info.seconds_per_round,
+            "executor": info.executor,
             "bytes_up_per_client": info.bytes_up_per_client,
             "bytes_down_per_client": info.bytes_down_per_client,
             "model_sha256": info.model_sha256,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -20,7 +20,8 @@ from tacit.round import EvaluationRecord, Run, Snapshot
 from tacit.round.messages import RoundClosed
 from tacit.round.run import Evaluate, Evaluated, Finish, NoteRound, RunEffect, StartRound
 from tacit.round.world import VirtualWorld
-from tacit.sim.beginning import Source, begin_run, default_folder, first_info, now
+from tacit.sim.beginning import Source, begin_run, default_folder, first_info, left_run, now
+from tacit.sim.choosing import AUTO, Chosen, check_executor, choose, choose_again
 from tacit.sim.engine import Call, Engine
 from tacit.sim.interrupt import Interrupted, Interruption, interruption
 from tacit.sim.measuring import evaluation_record, measured_clients
@@ -29,8 +30,13 @@ from tacit.sim.pool import InProcess, Trainers, Workers
 from tacit.sim.populations import called, holding, open_population
 from tacit.sim.result import Result
 from tacit.sim.timeline import Timeline
+from tacit.sim.trial import PROGRAM_EXECUTORS
 from tacit.store import CheckpointWriter, FinalMetrics, RunFolder, RunInfo
 from tacit.training.executor import Failure
+from tacit.training.flat import FlatModel, build
+
+if TYPE_CHECKING:
+    from tacit.sim.cluster import RayTrainers
 
 
 def run(
@@ -38,7 +44,9 @@ def run(
     population: PopulationLike,
     *,
     folder: Path | str | None = None,
-    workers: int = 1,
+    workers: int | None = None,
+    cluster: str | None = None,
+    executor: str = AUTO,
     resume: bool = False,
     data: Path | str | None = None,
     observer: Observer | None = None,
@@ -54,7 +62,13 @@ def run(
         population: A source's ``.split(...)``, a ``Population``, a mapping of client id to ``(x, y)``, or a
             function that returns one of them.
         folder: The run folder; by default ``runs/NAME-DATE-TIME``.
-        workers: Processes that train. With 1 this process does it itself. The model does not depend on it.
+        workers: Processes that train; by default 1, or one for each CPU of the cluster. With 1 and no cluster
+            this process does it itself. The model does not depend on it.
+        cluster: Train on Ray: ``"ray"`` on this machine, ``"ray://HOST:PORT"`` or ``"ray://auto"`` on a
+            cluster that it is a node of. The model does not depend on it.
+        executor: Who trains in each process: ``"torch"``, ``"rules"``, ``"stacked"`` or ``"onnx"``; by
+            default the fastest on this machine of those that compute the same as torch. A resumed run keeps
+            the one it began with.
         resume: Go on with the unfinished run in ``folder``; ends with the same model, bit for bit.
         data: Where data files lie; by default ``TACIT_DATA`` or the user's cache.
         observer: Is told how the run is going.
@@ -68,8 +82,9 @@ def run(
     """
     from tacit.training.threads import borrowed_torch
 
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise ConfigError("T103", f"workers must be at least 1, not {workers}", where="workers")
+    check_executor(executor)
     if resume and folder is None:
         raise ConfigError(
             "T131", "resume needs the run folder", where="resume", fix="Name the folder to go on with."
@@ -77,20 +92,32 @@ def run(
     with ExitStack() as stack:
         stack.enter_context(borrowed_torch())
         stop = stack.enter_context(interruption())
-        pool = stack.enter_context(Workers(workers)) if workers > 1 else None
+        needs_torch = executor not in PROGRAM_EXECUTORS
+        pool = _pool(workers, cluster, torch=needs_torch)
+        if pool is not None:
+            stack.enter_context(pool)
         population = called(population)  # once: it may take long
         settings = _resolved(job, population)
         population = open_population(population, None if data is None else Path(data))
-        engine, plan, population = _prepare(job, population, pool)
+        observer = observer or Silent()
         place = Path(folder) if folder is not None else default_folder(job.name)
+        model, plan = _planned(job, population)
+        info, vector = first_info(plan, settings, source, pool.count if pool else 1), model.vector()
+        left = left_run(place, vector, settings, info) if resume else None
+        if left is not None:
+            chosen = choose_again(plan, population, model, *left, executor)
+        else:
+            chosen = choose(plan, population, model, executor, exporting=observer.exporting)
+        observer.executor_chosen(chosen.choice)
+        info = _trained_by(info, chosen)
+        if pool is not None:
+            population = pool.set_up(plan, population, chosen.choice, chosen.programs)
+        engine = Engine(plan, population, model, chosen.choice, chosen.programs)
         stop.patient = True
-        info = first_info(plan, settings, source, workers)
-        begun = begin_run(place, engine.model.vector(), settings, info, resume=resume)
+        begun = begin_run(place, vector, settings, info, resume=resume, program=chosen.program)
         with begun as (run_folder, state, info):
             trainers: Trainers = pool if pool is not None else InProcess(plan, engine)
-            _Driver(
-                plan, population, engine, trainers, run_folder, state, info, stop, observer or Silent()
-            ).drive()
+            _Driver(plan, population, engine, trainers, run_folder, state, info, stop, observer).drive()
     result = Result(place, job)
     if result.outcome == "failed":
         raise RunError(
@@ -99,15 +126,30 @@ def run(
     return result
 
 
-def _prepare(job: Job, population: Population, pool: Workers | None) -> tuple[Engine, Plan, Population]:
-    """Build the model, plan the job, and hand both to the workers."""
-    from tacit.training.flat import build
+def _pool(workers: int | None, cluster: str | None, *, torch: bool) -> "Workers | RayTrainers | None":
+    """Start those who train, if they are others than this process."""
+    if cluster is not None:
+        from tacit.sim.cluster import RayTrainers  # late: Ray is an extra
 
+        return RayTrainers(cluster, workers)
+    return Workers(workers, torch=torch) if workers is not None and workers > 1 else None
+
+
+def _planned(job: Job, population: Population) -> tuple[FlatModel, Plan]:
+    """Build the model and plan the job."""
     model = build(job.task, model_seed(job))
-    plan = make_plan(job, model.layout, population.sizes)
-    if pool is not None:
-        population = pool.set_up(plan, population)
-    return Engine(plan, population, model), plan, population
+    return model, make_plan(job, model.layout, population.sizes)
+
+
+def _trained_by(info: RunInfo, chosen: Chosen) -> RunInfo:
+    choice = chosen.choice
+    return msgspec.structs.replace(
+        info,
+        executor=choice.executor,
+        group=choice.group,
+        executor_reason=choice.reason,
+        program_sha256=chosen.program_sha256,
+    )
 
 
 def _resolved(job: Job, population: PopulationLike) -> dict[str, Any]:

@@ -22,7 +22,9 @@ from tacit.round.messages import (
 from tacit.round.server import RoundServer
 from tacit.round.world import VirtualWorld
 from tacit.sim.engine import Call
-from tacit.sim.pool import Check, Trainers
+from tacit.sim.groups import groups_of
+from tacit.sim.pool import Trainers
+from tacit.sim.process import Check
 from tacit.training.executor import Failure
 
 
@@ -114,7 +116,8 @@ class Timeline:
 
     def _train(self, assignment: Assignment, wave: list[_Arrival], vector: Vector, now: float) -> None:
         calls = [arrival.call for arrival in wave]
-        done, partial = self._trainers.train(assignment, vector, calls, self._check)
+        groups = groups_of(calls, self._plan, self._trainers.choice.group)
+        done, partial = self._trainers.train(assignment, vector, groups, self._check)
         self._run.keep_buffers(done.buffers)
         self.failures |= done.failures
         if done.clients:

@@ -33,10 +33,9 @@ def test_where_there_is_none_the_error_says_so(tmp_path: Path) -> None:
 
 
 def test_the_command_survives_a_shell() -> None:
-    command = resume_command(
-        Path("my job.py"), "runs/a b", ["name='x y'"], workers=2, data=Path("d"), as_json=True
-    )
+    options = {"--workers": 2, "--cluster": None, "--data": Path("d e")}
+    command = resume_command(Path("my job.py"), "runs/a b", ["name='x y'"], options, as_json=True)
     assert shlex.split(command) == [
         *("tacit", "run", "my job.py", "--set", "name='x y'", "--out", "runs/a b", "--resume"),
-        *("--workers", "2", "--data", "d", "--json"),
+        *("--workers", "2", "--data", "d e", "--json"),
     ]
