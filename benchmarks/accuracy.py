@@ -29,7 +29,7 @@ from benchmarks.reference import mnist_2nn
 from benchmarks.reference.mnist_2nn import BATCH_SIZE, CLIENTS, CLIENTS_PER_ROUND, LR, Examples, Vector
 from tacit.job import model_seed
 from tacit.training.flat import build
-from tacit.training.tensors import epoch_order
+from tacit.training.order import epoch_order
 
 SEEDS = (0, 1, 2)
 TARGET, LIMIT_ROUNDS = 0.97, 62

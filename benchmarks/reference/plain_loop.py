@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.memory import PeakMemory
+from benchmarks.reference.models import loss_fn, make_model
 from benchmarks.reference.threads import one_thread
-from benchmarks.reference.workloads import WORKLOADS, cohort, load, loss_fn, make_model
+from benchmarks.reference.workloads import WORKLOADS, cohort, load
 
 Tensors = list[Tensor]
 Vector = npt.NDArray[np.float32]
@@ -95,12 +96,15 @@ class PlainLoop:
     def __exit__(self, *reason: object) -> None:
         self._opened.close()
 
-    def play(self, round: int) -> float:
-        """Train the round's cohort, move the global weights, and return the seconds it took."""
+    def play(self, round: int, *, noise: bool = True) -> float:
+        """Train the round's cohort, move the global weights, and return the seconds it took.
+
+        Without ``noise`` a workload that has some can be compared with another system's.
+        """
         begin = time.perf_counter()
         with one_thread():
             total, weight = self._crew.train([int(user) for user in cohort(self.name, round)])
-            self._move(total, weight)
+            self._move(total, weight, noise=noise)
         return time.perf_counter() - begin
 
     def vector(self) -> Vector:
@@ -113,8 +117,8 @@ class PlainLoop:
         return self._opened.enter_context(Workers(self.name, self.weights, processes))
 
     @torch.no_grad()
-    def _move(self, total: Tensors, weight: float) -> None:
-        if self.workload.clip is not None:
+    def _move(self, total: Tensors, weight: float, *, noise: bool) -> None:
+        if self.workload.clip is not None and noise:
             deviation = self.workload.clip * self.workload.noise_multiplier
             total = [t + torch.empty_like(t).normal_(0, deviation, generator=self._noise) for t in total]
         torch._foreach_add_(self.weights, [t / weight for t in total])
@@ -189,27 +193,34 @@ def split(users: Sequence[int], sizes: npt.NDArray[Any], shares: int) -> list[li
 
 
 class LocalTrainer:
-    """Train users one after another and add up their weighted updates."""
+    """Train users one after another and add up their weighted updates.
 
-    def __init__(self, name: str) -> None:
+    Weights, sums and the floats among the inputs are of type ``dtype``.
+    """
+
+    def __init__(self, name: str, dtype: torch.dtype = torch.float32) -> None:
         self._workload = WORKLOADS[name]
         self._data = load(name)
-        self._model = make_model(name)
-        self._params: Tensors = list(self._model.parameters())
-        self._optimizer = torch.optim.SGD(self._params, lr=self._workload.lr)
+        self._dtype = dtype
+        self._model = make_model(name).to(dtype)
+        self.parameters: Tensors = list(self._model.parameters())
+        self._optimizer = torch.optim.SGD(self.parameters, lr=self._workload.lr)
 
     def train(self, users: Sequence[int], weights: Tensors, total: Tensors) -> float:
         """Replace ``total`` by the sum of the users' weighted updates and return the sum of their weights."""
         for t in total:
             t.zero_()
-        return sum(self._train_user(user, weights, total) for user in users)
+        return sum(
+            self._add_update(weights, total, examples=self.train_user(user, weights)) for user in users
+        )
 
-    def _train_user(self, user: int, weights: Tensors, total: Tensors) -> float:
+    def train_user(self, user: int, weights: Tensors) -> int:
+        """Train one user from ``weights``, which leaves ``parameters``; return its number of examples."""
         with torch.no_grad():
-            torch._foreach_copy_(self._params, weights)
+            torch._foreach_copy_(self.parameters, weights)
         x, y = (torch.from_numpy(np.array(part)) for part in self._data.user(user))
-        self._epoch(x, y)
-        return self._add_update(weights, total, examples=len(y))
+        self._epoch(x.to(self._dtype) if x.is_floating_point() else x, y)
+        return len(y)
 
     def _epoch(self, x: Tensor, y: Tensor) -> None:
         size = self._workload.batch_size
@@ -221,7 +232,7 @@ class LocalTrainer:
     @torch.no_grad()
     def _add_update(self, weights: Tensors, total: Tensors, examples: int) -> float:
         # The underscored calls, which torch's own optimizers are made of, save a Python loop over tensors.
-        update = torch._foreach_sub(self._params, weights)  # noqa: SLF001 - has no public name
+        update = torch._foreach_sub(self.parameters, weights)  # noqa: SLF001 - has no public name
         weight = float(examples)
         if self._workload.clip is not None:
             weight = 1.0

@@ -1,4 +1,4 @@
-"""The workloads W1 to W4 on which simulation is timed: data, models, cohorts.
+"""The workloads W1 to W4 on which simulation is timed: data and cohorts; their models are beside them.
 
 * ``w1`` across devices: a small CNN on images, 1000 users, 50 a round.
 * ``w2`` tabular: a tiny MLP, 10,000 users of very unequal size, 500 a round.
@@ -10,22 +10,18 @@ that several processes share one copy through the page cache.
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
 Array = npt.NDArray[Any]
 Users = npt.NDArray[np.int64]
 
-VOCABULARY, EMBEDDING, HIDDEN, SEQUENCE = 10_000, 96, 256, 20
-DATA_SEED, MODEL_SEED, FIRST_COHORT_SEED = 1234, 7, 10_000
+VOCABULARY, SEQUENCE = 10_000, 20
+DATA_SEED, FIRST_COHORT_SEED = 1234, 10_000
 
 
 @dataclass(frozen=True)
@@ -80,21 +76,9 @@ def cohort(name: str, round: int) -> Users:
     return rng.choice(workload.users, workload.cohort, replace=False)
 
 
-def make_model(name: str) -> nn.Module:
-    """Build the workload's model with its fixed first weights; torch's global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(MODEL_SEED)
-        return _MODELS[_base(name)]()
-
-
-def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy of a mini batch, over its examples or over all words of its sequences."""
-    return functional.cross_entropy(outputs.flatten(0, -2), targets.flatten())
-
-
 def load(name: str) -> UserData:
     """Map the workload's data into memory; the first call draws it and keeps it in ``data_folder()``."""
-    base, folder = _base(name), data_folder()
+    base, folder = base_of(name), data_folder()
     paths = [folder / f"{base}_{part}.npy" for part in UserData._fields]
     # The offsets are written last: where they are, the rest is.
     if not paths[-1].exists():
@@ -109,61 +93,8 @@ def data_folder() -> Path:
     return Path(os.environ.get("TACIT_BENCH_DATA") or Path.home() / ".cache" / "tacit" / "bench")
 
 
-class CNN(nn.Module):
-    """Two convolutions and a dense layer of 128: pfl-research's CIFAR10 benchmark without its dropout."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.c1 = nn.Conv2d(3, 32, 3)
-        self.c2 = nn.Conv2d(32, 64, 3)
-        self.f1 = nn.Linear(64 * 14 * 14, 128)
-        self.f2 = nn.Linear(128, 10)
-        for layer in (self.c1, self.c2, self.f1, self.f2):
-            nn.init.xavier_uniform_(layer.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Score images of shape (batch, 3, 32, 32) for ten classes."""
-        x = functional.relu(self.c1(x))
-        x = functional.max_pool2d(functional.relu(self.c2(x)), 2)
-        scores: Tensor = self.f2(functional.relu(self.f1(x.flatten(1))))
-        return scores
-
-
-class MLP(nn.Module):
-    """One hidden layer of 64 on thirty columns."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.f1 = nn.Linear(30, 64)
-        self.f2 = nn.Linear(64, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Score rows of shape (batch, 30) for two classes."""
-        scores: Tensor = self.f2(functional.relu(self.f1(x)))
-        return scores
-
-
-class Keyboard(nn.Module):
-    """A GRU that predicts the next word, its embedding tied to its output, as on a phone's keyboard."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.emb = nn.Embedding(VOCABULARY, EMBEDDING)
-        nn.init.normal_(self.emb.weight, std=0.1)
-        self.rnn = nn.GRU(EMBEDDING, HIDDEN, batch_first=True)
-        self.proj = nn.Linear(HIDDEN, EMBEDDING)
-        self.bias = nn.Parameter(torch.zeros(VOCABULARY))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Score every word of the vocabulary at every place of word sequences of shape (batch, 20)."""
-        hidden, _ = self.rnn(self.emb(x))
-        return functional.linear(self.proj(hidden), self.emb.weight, self.bias)
-
-
-_MODELS: dict[str, Callable[[], nn.Module]] = {"w1": CNN, "w2": MLP, "w3": Keyboard}
-
-
-def _base(name: str) -> str:
+def base_of(name: str) -> str:
+    """Return the workload whose data and model this one has."""
     return "w1" if name == "w4" else name
 
 

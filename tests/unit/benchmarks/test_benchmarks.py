@@ -8,19 +8,8 @@ import pytest
 
 from benchmarks import overhead, startup
 from benchmarks.__main__ import BENCHMARKS
-from benchmarks.reference.workloads import WORKLOADS, cohort
+from benchmarks.reference.difference import relative_error
 from benchmarks.result import FOLDER, Result, read
-from benchmarks.tacit_loop import SEED, TacitLoop, WorkloadCohort, make_job, relative_error
-from tacit.core.randomness import generator
-
-
-@pytest.fixture
-def small_w2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Make W2 a workload of a second; the data is drawn into a folder of its own."""
-    from dataclasses import replace
-
-    monkeypatch.setitem(WORKLOADS, "w2", replace(WORKLOADS["w2"], users=40, cohort=6))
-    monkeypatch.setenv("TACIT_BENCH_DATA", str(tmp_path))
 
 
 def test_a_result_reads_as_it_was_written(tmp_path: Path) -> None:
@@ -29,30 +18,6 @@ def test_a_result_reads_as_it_was_written(tmp_path: Path) -> None:
     assert result.date
     assert result.commit
     assert result.cores >= 1
-
-
-def test_round_one_has_the_first_cohort_of_the_workload() -> None:
-    for number in (1, 2, 7):
-        drawn = WorkloadCohort(name="w1").sample(1000, generator(SEED, number, "cohort"))
-        assert drawn.tolist() == sorted(cohort("w1", number - 1).tolist())
-
-
-def test_a_workload_that_is_not_supported_is_refused() -> None:
-    with pytest.raises(ValueError, match="w4 clips"):
-        make_job("w4")
-
-
-@pytest.mark.usefixtures("small_w2")
-def test_a_round_of_tacit_and_of_the_plain_loop_make_the_same_update() -> None:
-    from benchmarks.reference.plain_loop import PlainLoop
-
-    with TacitLoop("w2") as ours, PlainLoop("w2") as theirs:
-        before = ours.vector()
-        assert (before == theirs.vector()).all()
-        for round in range(2):
-            assert ours.play() > 0
-            theirs.play(round)
-        assert relative_error(ours.vector() - before, theirs.vector() - before) < 1e-5
 
 
 def test_the_relative_error_is_a_share_of_the_expected_norm() -> None:

@@ -1,0 +1,1 @@
+"""Other simulators of federated learning, on the workloads of this one."""
