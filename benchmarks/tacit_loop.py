@@ -28,6 +28,7 @@ from tacit.round.run import Evaluated, RunEffect, StartRound
 from tacit.round.world import VirtualWorld
 from tacit.sim.choosing import AUTO, choose
 from tacit.sim.engine import Engine
+from tacit.sim.memory import give_back_memory, keep_freed_memory
 from tacit.sim.pool import InProcess, Trainers, Workers
 from tacit.sim.timeline import Timeline
 from tacit.training.flat import build
@@ -56,6 +57,7 @@ class JobLoop:
         stages: tuple[Stage, ...] = (),
     ) -> None:
         self._opened = ExitStack()
+        keep_freed_memory()
         workers = self._opened.enter_context(Workers(processes)) if processes > 1 else None
         model = build(job.task, model_seed(job))
         plan = _with_stages(make_plan(job, model.layout, population.sizes), stages)
@@ -63,6 +65,7 @@ class JobLoop:
             chosen = choose(plan, population, model, executor)
         self.choice = chosen.choice
         if workers is not None:
+            give_back_memory()  # as tacit.run does
             population = workers.set_up(plan, population, chosen.choice, chosen.programs)
         trainers: Trainers = workers or InProcess(
             plan, Engine(plan, population, model, chosen.choice, chosen.programs)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         UnreliableClients,
         World,
     )
-    from tacit.sim import Result, download, plan, run
+    from tacit.sim import Result, download, export, plan, run
     from tacit.training import Task
 
 _HOMES = {
@@ -47,7 +47,7 @@ _HOMES = {
         "UnreliableClients",
         "World",
     ),
-    "tacit.sim": ("Result", "download", "plan", "run"),
+    "tacit.sim": ("Result", "download", "export", "plan", "run"),
     "tacit.training": ("Task",),
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
@@ -89,6 +89,7 @@ __all__ = [
     "World",
     "data",
     "download",
+    "export",
     "load_job",
     "plan",
     "run",

@@ -1,6 +1,6 @@
 import pytest
 
-COMMANDS = ["new", "plan", "run", "evaluate", "report", "compare", "doctor"]
+COMMANDS = ["new", "plan", "run", "evaluate", "export", "report", "compare", "doctor"]
 
 
 def test_the_main_help_lists_commands_and_exit_codes(tacit) -> None:

@@ -177,6 +177,15 @@ def test_a_cluster_gives_the_same_run_as_one_process_and_as_two(
     assert told(folder) == told(folder.with_name("two")) == undisturbed(world)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["rules", "stacked", "onnx"])
+def test_a_cluster_gives_the_same_run_with_any_executor(nodes: Nodes, folder: Path, executor: str) -> None:
+    tacit.run(worlds.plain(), worlds.population, folder=folder, cluster=nodes.url, executor=executor)
+    here = folder.with_name("here")
+    tacit.run(worlds.plain(), worlds.population, folder=here, executor=executor)
+    assert told(folder) == told(here)
+
+
 def slow_clients() -> tacit.Population:
     sizes = {f"c{number:02}": 6 + number for number in range(40)}
     loaders = {name: Slow(number, size) for number, (name, size) in enumerate(sizes.items())}
@@ -326,8 +335,9 @@ def large() -> Any:
 
 
 CODE = """
-import os, tacit
-from tests.rounds import nodes, worlds
+import os
+os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)  # otherwise Ray writes one into the user's home
+import tacit
 from tests.rounds.test_cluster import slow_clients, slow_job
 
 found = tacit.run(

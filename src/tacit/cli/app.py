@@ -13,6 +13,7 @@ import typer
 from tacit.cli.compare import compare
 from tacit.cli.doctor import doctor
 from tacit.cli.evaluate import evaluate
+from tacit.cli.export import export
 from tacit.cli.failures import guarded
 from tacit.cli.new import new
 from tacit.cli.plan import plan
@@ -45,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (new, plan, run, evaluate, report, compare, doctor):
+for _command in (new, plan, run, evaluate, export, report, compare, doctor):
     app.command()(_command)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tacit.sim.beginning import Source, default_folder
+    from tacit.sim.exporting import export
     from tacit.sim.observer import Observer
     from tacit.sim.planning import download, plan
     from tacit.sim.result import Result
@@ -20,11 +21,12 @@ _WHERE = {
     "Source": "beginning",
     "default_folder": "beginning",
     "download": "planning",
+    "export": "exporting",
     "plan": "planning",
     "run": "simulate",
 }
 
-__all__ = ["Observer", "Result", "Source", "default_folder", "download", "plan", "run"]
+__all__ = ["Observer", "Result", "Source", "default_folder", "download", "export", "plan", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,12 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, _KEPT)
 
 
+def give_back_memory() -> None:
+    """Hand back what this process has kept, where its C library is glibc; elsewhere do nothing."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def with_large_pages(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment whose processes also ask for large pages; the user's own tunables come first."""
     wanted = {

@@ -1,6 +1,5 @@
 """What an actor on a Ray cluster does: it trains lots of groups and hands over one sum for each."""
 
-import ctypes
 import pickle
 import socket
 import sys
@@ -26,10 +25,9 @@ from tacit.sim.complaint import Complaint
 from tacit.sim.engine import Call, Done, Engine
 from tacit.sim.groups import Cut
 from tacit.sim.machine import machine, versions
+from tacit.sim.memory import keep_freed_memory
 from tacit.sim.sources import SourceFile, install
 from tacit.training.executor import Choice, Failure
-
-_KEEPING = {-1: 1 << 30, -3: 1 << 25}  # glibc's M_TRIM_THRESHOLD, M_MMAP_THRESHOLD; the most it takes
 
 
 class Shipment(NamedTuple):
@@ -130,7 +128,7 @@ class RayWorker:
 
         sys.path[:] = [folder for folder in sys.path if folder not in unwanted]
         use_one_thread()
-        _keep_freed_memory()
+        keep_freed_memory()
 
     def set_up(self, shipment: Shipment) -> About | Complaint:
         """Build the engine."""
@@ -231,12 +229,3 @@ def _warm_start(plan: Plan, initial: npt.NDArray[np.uint8] | None) -> Iterator[P
 
 def _complaint(error: Exception) -> Complaint:
     return Complaint(error if isinstance(error, TacitError) else None, traceback.format_exc())
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep freed memory: fetching it anew for every batch costs a page fault each 4 kB."""
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
-        if mallopt is not None:
-            for option, value in _KEEPING.items():
-                mallopt(option, value)

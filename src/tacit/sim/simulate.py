@@ -25,6 +25,7 @@ from tacit.sim.choosing import AUTO, Chosen, check_executor, choose, choose_agai
 from tacit.sim.engine import Call, Engine
 from tacit.sim.interrupt import Interrupted, Interruption, interruption
 from tacit.sim.measuring import evaluation_record, measured_clients
+from tacit.sim.memory import give_back_memory, keep_freed_memory
 from tacit.sim.observer import Observer, Silent
 from tacit.sim.pool import InProcess, Trainers, Workers
 from tacit.sim.populations import called, holding, open_population
@@ -91,6 +92,7 @@ def run(
         )
     with ExitStack() as stack:
         stack.enter_context(borrowed_torch())
+        keep_freed_memory()  # as the workers do: calibration must time what they will do
         stop = stack.enter_context(interruption())
         needs_torch = executor not in PROGRAM_EXECUTORS
         pool = _pool(workers, cluster, torch=needs_torch)
@@ -111,6 +113,7 @@ def run(
         observer.executor_chosen(chosen.choice)
         info = _trained_by(info, chosen)
         if pool is not None:
+            give_back_memory()  # others train from here on
             population = pool.set_up(plan, population, chosen.choice, chosen.programs)
         engine = Engine(plan, population, model, chosen.choice, chosen.programs)
         stop.patient = True

@@ -1,6 +1,21 @@
 """A PyTorch task as data, and the executors that train it."""
 
 from tacit.training.executor import ClientWork, Executor, Failure, Trained
+from tacit.training.program import Port, Program, ProgramError, ProgramFacts, Values
+from tacit.training.program_check import Allowance, check_program
 from tacit.training.task import Task
 
-__all__ = ["ClientWork", "Executor", "Failure", "Task", "Trained"]
+__all__ = [
+    "Allowance",
+    "ClientWork",
+    "Executor",
+    "Failure",
+    "Port",
+    "Program",
+    "ProgramError",
+    "ProgramFacts",
+    "Task",
+    "Trained",
+    "Values",
+    "check_program",
+]

@@ -97,6 +97,11 @@ class ProgramFacts(Settings, frozen=True):
     versions: Mapping[str, str] = {}
     format: Literal[1] = FORMAT
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(size < 0 for tensor in self.parameters for size in tensor.shape):
+            raise ValueError("a parameter has a size below zero")
+
     @property
     def scalars(self) -> tuple[str, ...]:
         """Names of the settings that the graph is given as numbers of shape ()."""

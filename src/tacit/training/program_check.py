@@ -68,9 +68,8 @@ def check_program(program: Program, allowance: Allowance = Allowance()) -> Progr
     """
     if len(program.data) > allowance.largest_bytes:
         raise _too_large(f"it has {len(program.data)} bytes, and {allowance.largest_bytes} are allowed")
-    digest = Program(program.data, program.facts).sha256  # of the bytes themselves, whatever was stored
-    if allowance.programs is not None and digest not in allowance.programs:
-        what = f"the program {digest[:12]} is not among those allowed"
+    if allowance.programs is not None and program.sha256 not in allowance.programs:
+        what = f"the program {program.sha256[:12]} is not among those allowed"
         raise ProgramError("T238", what, fix="The owner adds its SHA-256 to the programs allowed.")
     model = parse(program.data)
     _check_fields(model, "model")
@@ -227,6 +226,10 @@ def _check_stated_sizes(graph: Any, allowance: Allowance) -> None:
     """Refuse sizes that are written into the file and that no memory holds."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
+        for attribute in node.attribute:
+            _check_size(
+                [max(map(abs, (attribute.i, *attribute.ints)))], f"operator {node.op_type}", allowance
+            )
         index = _STATED.get(node.op_type)
         if index is None or index >= len(node.input) or node.input[index] not in constants:
             continue

@@ -180,7 +180,7 @@ def largest_difference(
 
 
 class _Torch:
-    """The torch executor's own step; with dropout the eager form of the exported one, which is given its draws."""
+    """The torch executor's own step; with dropout the pure one, which is given its draws."""
 
     def __init__(
         self, case: Case, model: FlatModel, local: LocalSGD, terms: LocalTerms, program: Program

@@ -115,6 +115,16 @@ def in_order_of(trained: Trained, clients: Sequence[str]) -> np.ndarray:
     return trained.rows[[trained.clients.index(client) for client in clients]]
 
 
+def as_a_stack(runner: RulesExecutor, vector: np.ndarray, works: Sequence[ClientWork]) -> Trained:
+    """Train a group, and make sure that its clients are not trained one after the other instead."""
+
+    def apart(*args: Any) -> None:
+        raise AssertionError("the stack has failed")
+
+    runner._train_apart = apart  # type: ignore[method-assign, assignment]  # noqa: SLF001
+    return runner.train(vector, works)
+
+
 def is_stackable(runner: RulesExecutor) -> bool:
     """Tell what the executor has found out about its model."""
     (nature,) = runner._natures.values()  # noqa: SLF001

@@ -193,6 +193,24 @@ STACKED: dict[str, tuple[str, Factory]] = {
         "series",
         made(_attention, qkv=linear(4, 24), out=linear(8, 4), norm=lambda: nn.LayerNorm(4), last=linear(4)),
     ),
+    "dense, in place": (
+        "table",
+        lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, CLASSES)),
+    ),
+    "norm, in place": (
+        "series",
+        made(
+            lambda m, x: m.last(m.norm(m.a(x)).mul_(2.0).mean(1)), a=linear(4, 5), norm=_norm, last=linear(5)
+        ),
+    ),
+    "embedding, in place": (
+        "words",
+        made(lambda m, x: m.last(m.emb(x).add_(1.0).mean(1)), emb=_words, last=linear(5)),
+    ),
+    "no dropout": (
+        "table",
+        lambda: nn.Sequential(nn.Linear(6, 5), nn.Dropout(0.0), nn.Linear(5, CLASSES)),
+    ),
     "residual": (
         "table",
         made(lambda m, x: m.last(x + m.b(m.a(x).relu())), a=linear(6, 5), b=linear(5, 6), last=linear(6)),
@@ -326,6 +344,10 @@ ALONE: dict[str, tuple[str, Factory]] = {
     "gru cell": (
         "table",
         made(lambda m, x: m.last(m.cell(x)), cell=lambda: nn.GRUCell(6, 5), last=linear(5)),
+    ),
+    "gru, dropout": (
+        "series",
+        _recurrent(_gru(num_layers=2, dropout=0.4), lambda y, h: y.mean(1)),
     ),
     "packed": ("series", made(_packed, rnn=_gru(), last=linear(5))),
     "transformer": (

@@ -62,6 +62,19 @@ class TimeFirst(nn.Module):
         return out
 
 
+class Tied(nn.Module):
+    """One parameter under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.out = nn.Embedding(WORDS, 6), nn.Linear(6, WORDS, bias=False)
+        self.out.weight = self.words.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.out(self.words(x).tanh())
+        return out
+
+
 def conv(*layers: nn.Module, size: int, side: int = 8) -> Case:
     return Case(lambda: flat(*layers, size=size), (2, side, side))
 
@@ -169,16 +182,20 @@ MORE_CASES = {
     "transposed-conv": conv(
         nn.ConvTranspose2d(2, 2, 3, stride=2, padding=1, output_padding=1, groups=2), nn.ReLU(), size=2 * 256
     ),
+    "tied": Case(Tied, (5,), target=(5,), words=True),
+    "weight-norm": Case(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, CLASSES))),
     "own-loss": Case(
         mlp, loss=lambda outputs, targets: (outputs.sum(dim=1) - targets).abs().mean(), target=()
     ),
 }
 ACTIVATIONS = {
     "celu": nn.CELU, "elu": nn.ELU, "hardshrink": nn.Hardshrink, "hardsigmoid": nn.Hardsigmoid,
-    "hardswish": nn.Hardswish, "hardtanh": nn.Hardtanh, "leaky-relu": nn.LeakyReLU, "log-sigmoid": nn.LogSigmoid,
+    "hardswish": nn.Hardswish, "hardtanh": nn.Hardtanh, "leaky-relu": nn.LeakyReLU,
+    "log-sigmoid": nn.LogSigmoid,
     "mish": nn.Mish, "prelu": nn.PReLU, "relu6": nn.ReLU6, "selu": nn.SELU, "sigmoid": nn.Sigmoid,
-    "softmax": lambda: nn.Softmax(dim=1), "softplus": nn.Softplus, "softsign": nn.Softsign, "tanhshrink": nn.Tanhshrink,
-    "gelu-tanh": lambda: nn.GELU(approximate="tanh"), "glu": lambda: nn.Sequential(nn.Linear(6, 12), nn.GLU()),
+    "softmax": lambda: nn.Softmax(dim=1), "softplus": nn.Softplus, "softsign": nn.Softsign,
+    "tanhshrink": nn.Tanhshrink, "gelu-tanh": lambda: nn.GELU(approximate="tanh"),
+    "glu": lambda: nn.Sequential(nn.Linear(6, 12), nn.GLU()),
 }  # fmt: skip
 SETTINGS = {
     "momentum": (LocalSGD(lr=0.05, momentum=0.9), LocalTerms()),

@@ -116,7 +116,7 @@ def test_nothing_of_torch_or_of_the_model_is_changed() -> None:
             torch.get_default_dtype(), torch._C._get_mkldnn_enabled(),  # noqa: SLF001 - what is looked at
             torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled(),
             torch.backends.cuda.math_sdp_enabled(),
-            {name: sorted(map(str, getattr(torch.ops.aten, name).default.py_kernels)) for name in ("dropout", "linear")},
+            [sorted(map(str, o.default.py_kernels)) for o in (torch.ops.aten.dropout, torch.ops.aten.linear)],
             [part.training for part in model.module.modules()], model.vector().tolist(),
             [p.requires_grad for p in model.module.parameters()], [p.grad for p in model.module.parameters()],
         ]  # fmt: skip
@@ -187,11 +187,20 @@ REFUSED = {
     "unknown-operator": (Case(lambda: Forward(lambda x: x + torch.linalg.eigvalsh(x.T @ x))), "_linalg_eigh"),
     "size-of-the-batch": (Case(Looking), "by the number of examples .*test_export_limits.py, line"),
     "other-draws": (Case(Drawing), "aten.randn_like.*random numbers other than dropout's"),
-    "values-decide": (Case(lambda: Forward(lambda x: x if x.sum() > 0 else -x)), "cannot be traced"),
-    "chosen-by-values": (Case(lambda: Forward(lambda x: x + x[x > 0].sum())), "cannot be traced|truth values"),
+    "values-decide": (Case(lambda: Forward(lambda x: x if x.sum() > 0 else -x)), "by what a tensor holds"),
+    "number-taken-out": (Case(lambda: Forward(lambda x: x * x.sum().item())), "taken out of a tensor"),
+    "chosen-by-values": (
+        Case(lambda: Forward(lambda x: x + x[x > 0].sum())),
+        "truth values, whose size nobody knows",
+    ),
     "embedding-by-frequency": (
-        Case(lambda: nn.Sequential(nn.Embedding(WORDS, 4, scale_grad_by_freq=True), nn.Flatten(), nn.Linear(8, 3)),
-             (2,), words=True),
+        Case(
+            lambda: nn.Sequential(
+                nn.Embedding(WORDS, 4, scale_grad_by_freq=True), nn.Flatten(), nn.Linear(8, 3)
+            ),
+            (2,),
+            words=True,
+        ),
         "scale_grad_by_freq",
     ),
     "fixed-batch": (Case(lambda: Forward(lambda x: x.view(int(x.shape[0]), 3) * 1)), "number of examples"),
@@ -200,7 +209,7 @@ REFUSED = {
         Case(lambda: Forward(lambda x: x * nn.functional.dropout(torch.ones(3), 0.5))),
         r"dropout: it draws \[3\] numbers for 2 examples",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -213,6 +222,14 @@ def test_what_cannot_be_exported_is_named(name: str) -> None:
 def test_without_an_example_there_is_no_program() -> None:
     with pytest.raises(UnsupportedError, match="no example"):
         export_program(Case(mlp).task, build(Case(mlp).task, 0), LOCAL, LocalTerms(), Case(mlp).examples(0))
+
+
+def test_one_example_is_enough_to_notice_that_examples_influence_each_other() -> None:
+    centred = Case(lambda: Forward(lambda x: x - x.mean(0)))
+    task, model = centred.task, build(centred.task, 0)
+    assert not export_program(task, model, LOCAL, LocalTerms(), centred.examples(1)).facts.is_masked
+    with pytest.raises(UnsupportedError, match="influence each other"):
+        export_program(task, model, LOCAL, LocalTerms(), centred.examples(1), "stacked")
 
 
 def test_text_is_no_data_for_a_program() -> None:

@@ -171,7 +171,7 @@ def test_this_machines_trouble_is_no_clients_failure(error: type[BaseException],
 
     def troubled(outputs: Tensor, targets: Tensor) -> Tensor:
         calls.append(1)
-        if len(calls) > 4:
+        if len(calls) == 5:  # after it was tried out; had it been tried again, it would have worked
             raise error
         return outputs.square().mean()
 

@@ -9,6 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tacit.core.local import LocalSGD
+from tacit.training import Task, losses
+from tacit.training.flat import build
+from tacit.training.packing import signature_of
+from tacit.training.rules import independence
+from tacit.training.rules.stack import NotStackable, Stack
 from tests.unit.training.rules_cases import (
     CLASSES,
     Factory,
@@ -61,6 +66,13 @@ def _by_an_older_view(h: Tensor) -> Tensor:
     first = table[0]
     table[:] = h.detach()
     return h + first
+
+
+def _swallowed(h: Tensor) -> Tensor:
+    try:
+        return h - h.mean(0)
+    except Exception:  # noqa: BLE001 - there is such code
+        return h * 2
 
 
 def _normalised_gradient(h: Tensor) -> Tensor:
@@ -118,6 +130,7 @@ MIXING: dict[str, Any] = {
     "numpy": _by_numpy,
     "numpy in place": _numpy_in_place,
     "in place": _centred_in_place,
+    "with another way out": _swallowed,
     "by a view": _by_a_view,
     "by an older view": _by_an_older_view,
     "chosen": lambda h: h + h[h > 0].sum(),
@@ -146,39 +159,35 @@ def test_a_model_that_mixes_its_batch_is_not_stacked(name: str) -> None:
     assert not is_stackable(runner)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        made(lambda m, x: m.last(m.a(x.transpose(0, 1)).mean(0)), a=linear(4, 5), last=linear(5)),
-        made(
-            lambda m, x: m.last(m.norm(x.transpose(0, 1)).mean(0)),
-            norm=lambda: nn.LayerNorm(4),
-            last=linear(4),
-        ),
-        made(
-            lambda m, x: m.last(m.conv(x.permute(1, 2, 0)).mean((0, 2)) + x.mean(1)),
-            conv=lambda: nn.Conv1d(4, 4, 1),
-            last=linear(4),
-        ),
-        made(
-            lambda m, x: m.last(m.rnn(x.transpose(0, 1))[0].mean(0)),
-            rnn=lambda: nn.GRU(4, 5, batch_first=True),
-            last=linear(5),
-        ),
-        made(
-            lambda m, x: m.last(
-                m.rnn(x, m.h(x[:, 0])[:5][None].mean(1, keepdim=True).expand(1, len(x), 5).contiguous())[
-                    0
-                ].mean(1)
-            ),
-            h=linear(4, 5),
-            rnn=lambda: nn.GRU(4, 5, batch_first=True),
-            last=linear(5),
-        ),
-        made(lambda m, x: m.last(m.a(x[:1])[0].mean(0) + m.a(x).mean(1)), a=linear(4, 5), last=linear(5)),
-    ],
-    ids=["dense", "norm", "convolution", "recurrent", "state", "first"],
-)
+def _state_of_few(m: Any, x: Tensor) -> Tensor:
+    state = m.h(x[:, 0]).cumsum(0)[None]
+    return m.last(m.rnn(x, state)[0].mean(1))  # type: ignore[no-any-return]
+
+
+def _gru() -> nn.Module:
+    return nn.GRU(4, 5, batch_first=True)
+
+
+# Layers that meet the clients along another axis than the first.
+ELSEWHERE: dict[str, Factory] = {
+    "dense": made(lambda m, x: m.last(m.a(x.transpose(0, 1)).mean(0)), a=linear(4, 5), last=linear(5)),
+    "norm": made(
+        lambda m, x: m.last(m.norm(x.transpose(0, 1)).mean(0)), norm=lambda: nn.LayerNorm(4), last=linear(4)
+    ),
+    "convolution": made(
+        lambda m, x: m.last(m.conv(x.permute(1, 2, 0)).mean(0).T + x.mean(1)),
+        conv=lambda: nn.Conv1d(4, 4, 1),
+        last=linear(4),
+    ),
+    "recurrent": made(lambda m, x: m.last(m.rnn(x.transpose(0, 1))[0].mean(0)), rnn=_gru, last=linear(5)),
+    "state": made(_state_of_few, h=linear(4, 5), rnn=_gru, last=linear(5)),
+    "first": made(
+        lambda m, x: m.last(m.a(x[:1])[0].mean(0) + m.a(x).mean(1)), a=linear(4, 5), last=linear(5)
+    ),
+}
+
+
+@pytest.mark.parametrize("model", ELSEWHERE.values(), ids=ELSEWHERE)
 def test_a_layer_that_meets_its_clients_along_another_axis_is_not_stacked(model: Factory) -> None:
     works = group("series", (6, 4, 8, 1))
     runner, vector, _ = executor(model)
@@ -187,6 +196,63 @@ def test_a_layer_that_meets_its_clients_along_another_axis_is_not_stacked(model:
     np.testing.assert_allclose(rows, right.rows, atol=1e-5, rtol=0)
     assert len(right.clients) == len(works)
     assert not is_stackable(runner)
+
+
+# --- each check by itself ------------------------------------------------------------------------
+
+# What only a comparison with one client alone shows, or a look at the whole backward pass.
+_COMPARED = {"number of examples", "number of rows", "a single example", "two examples", "place"}
+_COMPARED |= {"place of a buffer", "drawn", "drawn integers", "random pooling", "own function"}
+
+
+def watched(change: Any) -> int | None:
+    """Return the axis of the clients in what a function makes of the examples of two.
+
+    Raises:
+        Exception: They are not independent.
+    """
+    rules = independence._Watch([])  # noqa: SLF001
+    rules.stack = Stack([], 0.1, fused=True)
+    rules.stack.open(torch.empty(0), 2, {})
+    values = torch.rand((6, 6), generator=torch.Generator().manual_seed(0))
+    rules.follow(values, 0)
+    with rules:
+        found = change(values)
+    if rules.has_refused:
+        raise NotStackable
+    return rules.axis(found)
+
+
+@pytest.mark.parametrize("name", sorted({*MIXING} - _COMPARED))
+def test_a_function_that_mixes_two_clients_is_seen_by_itself(name: str) -> None:
+    with pytest.raises((NotStackable, RuntimeError)):  # torch refuses to repeat some functions
+        watched(MIXING[name])
+
+
+def test_the_clients_are_followed_from_axis_to_axis() -> None:
+    assert watched(lambda h: h.relu()) == 0
+    assert watched(lambda h: h.view(6, 2, 3).permute(2, 1, 0).exp()) == 2
+    assert watched(lambda h: h[None, :, None]) == 1
+    assert watched(lambda h: torch.zeros(6, 6) + torch.zeros_like(h)) is None
+
+
+def together(model: Factory, kind: str) -> None:
+    flat = build(Task(model=model, loss="cross_entropy"), 0)
+    signature = signature_of(examples(kind, 1))
+    parts = (flat.module, flat.parameters, signature, losses.cross_entropy, torch.float32, False)
+    independence._Examination(*parts)._together()  # type: ignore[arg-type]  # noqa: SLF001
+
+
+@pytest.mark.parametrize("model", ELSEWHERE.values(), ids=ELSEWHERE)
+def test_a_layer_refuses_clients_along_another_axis_by_itself(model: Factory) -> None:
+    with pytest.raises(NotStackable):
+        together(model, "series")
+
+
+def test_outputs_have_the_clients_along_their_first_axis() -> None:
+    together(made(lambda m, x: m.last(x), last=linear(6, 6)), "table")
+    with pytest.raises(NotStackable):
+        together(made(lambda m, x: m.last(x).T, last=linear(6, 6)), "table")
 
 
 def test_a_backward_hook_of_a_layer_is_not_stacked() -> None:
@@ -262,13 +328,16 @@ def test_trying_a_model_out_leaves_no_trace_in_it() -> None:
     assert model.module.calls == 6 + 4 + 4 + 2  # the steps of each client
 
 
-def test_trying_a_model_out_draws_no_numbers() -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_trying_a_model_out_draws_no_numbers(dropout: float) -> None:
     torch.manual_seed(9)
     expected = torch.default_generator.get_state()
-    runner, vector, _ = executor(lambda: nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, CLASSES)))
+    runner, _, _ = executor(
+        lambda: nn.Sequential(nn.Linear(6, 5), nn.Dropout(dropout), nn.Linear(5, CLASSES))
+    )
     torch.manual_seed(9)
-    runner.train(vector, group())
-    assert is_stackable(runner)
+    runner._nature(group()[0])  # noqa: SLF001
+    assert is_stackable(runner) == (not dropout)
     assert torch.equal(torch.default_generator.get_state(), expected)
 
 

@@ -18,6 +18,7 @@ from tests.unit.training.rules_cases import (
     LOCAL,
     RAGGED,
     Factory,
+    as_a_stack,
     by_rules,
     by_torch,
     executor,
@@ -58,7 +59,7 @@ def works(draw: Callable[[np.random.Generator, int], np.ndarray], *, series: boo
 def check(model: Factory, clients: list[Any], loss: Any, local: LocalSGD = LOCAL) -> None:
     """Compare a stack with torch, and with the plain loop in float64."""
     runner, vector, _ = executor(model, local, loss=loss)
-    found, right = runner.train(vector, clients), by_torch(model, clients, local, loss=loss)
+    found, right = as_a_stack(runner, vector, clients), by_torch(model, clients, local, loss=loss)
     np.testing.assert_allclose(in_order_of(found, right.clients), right.rows, atol=1e-5, rtol=1e-5)
     assert is_stackable(runner)
     exact = by_rules(model, clients, local, loss=loss, dtype=torch.float64)
@@ -149,7 +150,7 @@ def _wide_labels(rng: np.random.Generator, size: int) -> np.ndarray:
     return labels
 
 
-@pytest.mark.parametrize("wrap", [nn.Identity, lambda: nn.Flatten(1), nn.Softplus])
+@pytest.mark.parametrize("wrap", [nn.Identity, lambda: nn.Flatten(1), nn.Tanh])
 def test_many_classes(wrap: Factory) -> None:
     """The softmax takes the place of logits that a dense layer wrote, and of no others."""
     model = made(
@@ -199,10 +200,15 @@ def test_very_sure_and_very_wrong(classes: int) -> None:
 def test_an_infinite_target_fails_as_under_torch(name: str) -> None:
     """Beside others its last batch is padded with its last example: an infinite loss of weight zero."""
     clients = works(lambda rng, size: rng.random((size, 1)).astype(np.float32))
-    clients[0].examples.target[-1] = np.inf
-    found, right = by_rules(scores(1), clients, loss=name), by_torch(scores(1), clients, loss=name)
+    clients[1].examples.target[-1] = np.inf
+    local = LocalSGD(lr=0.2, batch_size=3, shuffle=False)
+    found, right = (
+        by_rules(scores(1), clients, local, loss=name),
+        by_torch(scores(1), clients, local, loss=name),
+    )
     rows = in_order_of(found, right.clients)
     finite = np.isfinite(right.rows).all(axis=1)
+    assert finite[1] == (name in ("l1", "huber"))  # their slope is finite, and the loss is cut
     assert np.array_equal(np.isfinite(rows).all(axis=1), finite)
     np.testing.assert_allclose(rows[finite], right.rows[finite], atol=1e-5, rtol=1e-5)
 
@@ -230,7 +236,8 @@ def test_outputs_that_only_the_loss_understands() -> None:
     """A model that hands out a pair, one of them its own weights."""
 
     def loss(outputs: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
-        return functional.cross_entropy(outputs[0], targets) + outputs[1].square().sum()
+        penalty = outputs[1].square().sum()
+        return functional.cross_entropy(outputs[0], targets) * (1 + penalty.detach()) + penalty
 
     model = made(lambda m, x: (m.last(x), m.last.weight), last=linear(6))
     found, right = by_rules(model, group(), loss=loss), by_torch(model, group(), loss=loss)  # type: ignore[arg-type]
@@ -246,12 +253,28 @@ def test_a_loss_that_draws_numbers_draws_them_as_under_torch() -> None:
     np.testing.assert_allclose(in_order_of(found, right.clients), right.rows, atol=1e-5, rtol=0)
 
 
+def test_a_loss_that_draws_numbers_now_and_then() -> None:
+    """Where the made-up examples do not show it, the stack does, and is trained again one by one."""
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        noise = torch.randn(outputs.shape) if len(targets) == 1 else 0.0
+        return functional.cross_entropy(outputs + noise, targets)
+
+    runner, vector, _ = executor(scores(), loss=loss)
+    right = by_torch(scores(), group(), loss=loss)
+    rows = in_order_of(runner.train(vector, group()), right.clients)
+    np.testing.assert_allclose(rows, right.rows, atol=1e-5, rtol=0)
+    assert is_stackable(runner)
+
+
 @pytest.mark.parametrize("shape", [(3,), (3, 6), (3, 5, 1)])
-def test_labels_that_do_not_fit_are_refused_as_by_torch(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_labels_that_do_not_fit_are_refused_as_by_torch(shape: tuple[int, ...], batch_size: int) -> None:
     x = np.zeros((3, 5, 4), dtype=np.float32)
     clients = [
         work("a", Examples.of(x, np.zeros(shape, dtype=int))),
         work("b", Examples.of(x, np.zeros((3, 5), int))),
     ]
-    found, right = by_rules(over_time(CLASSES), clients), by_torch(over_time(CLASSES), clients)
+    local = LocalSGD(lr=0.1, batch_size=batch_size)
+    found, right = by_rules(over_time(CLASSES), clients, local), by_torch(over_time(CLASSES), clients, local)
     assert (found.clients, set(found.failures)) == (right.clients, set(right.failures)) == (("b",), {"a"})

@@ -10,13 +10,14 @@ from torch.nn import functional
 
 from tacit.core.local import LocalSGD
 from tacit.core.terms import LocalTerms
-from tacit.training.rules import stack
+from tacit.training.rules import RulesExecutor, stack
 from tests.unit.training.rules_cases import (
     CLASSES,
     LOCAL,
     PLAIN,
     RAGGED,
     WORDS,
+    as_a_stack,
     by_rules,
     by_torch,
     examples,
@@ -78,7 +79,8 @@ def test_the_settings_of_local_training(name: str) -> None:
     more, terms = SETTINGS[name]
     local, works = LocalSGD(**{"lr": 0.1, "epochs": 2, "batch_size": 3, **more}), group("image")
     right = by_torch(mixed, works, local, terms)
-    rows = in_order_of(by_rules(mixed, works, local, terms=terms), right.clients)
+    runner, vector, _ = executor(mixed, local, terms)
+    rows = in_order_of(as_a_stack(runner, vector, works), right.clients)
     np.testing.assert_allclose(rows, right.rows, atol=1e-5, rtol=0)
     exact = in_order_of(by_rules(mixed, works, local, terms=terms, dtype=torch.float64), right.clients)
     np.testing.assert_allclose(exact, in_float64(mixed, works, local, terms), atol=1e-10, rtol=0)
@@ -87,16 +89,24 @@ def test_the_settings_of_local_training(name: str) -> None:
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_stragglers_stop_early(momentum: float) -> None:
     local = LocalSGD(lr=0.2, batch_size=2, epochs=2, momentum=momentum)
-    limits = (None, 1, 3, 2)
+    limits = (None, 1, 3, 0)
     works = [
         work(f"c{i}", examples("series", size, i), max_steps=limit)
         for i, (size, limit) in enumerate(zip(RAGGED, limits, strict=True))
     ]
     _, model = STACKED["gru"]
+    runner, vector, _ = executor(model, local)
     right = by_torch(model, works, local)
-    np.testing.assert_allclose(
-        in_order_of(by_rules(model, works, local), right.clients), right.rows, atol=1e-5, rtol=0
-    )
+    rows = in_order_of(as_a_stack(runner, vector, works), right.clients)
+    np.testing.assert_allclose(rows, right.rows, atol=1e-5, rtol=0)
+
+
+def test_nobody_has_time_for_a_single_step() -> None:
+    works = [work(f"c{i}", examples("table", 5, i), max_steps=0) for i in range(3)]
+    for several in (works, works[:1]):
+        found = by_rules(wide, several, LOCAL)
+        assert len(found.clients) == len(several)
+        assert not found.rows.any()
 
 
 @pytest.mark.parametrize("clients", [1, 2, 7])
@@ -205,7 +215,8 @@ def wide() -> nn.Module:
 def test_low_rank_layers(local: LocalSGD, clients: int) -> None:
     works = group("table", RAGGED[:clients])
     runner, vector, _ = executor(wide, local, dtype=torch.float64)
-    rows = in_order_of(runner.train(vector, works), [w.client for w in works])
+    train = as_a_stack if clients > 1 else RulesExecutor.train
+    rows = in_order_of(train(runner, vector, works), [w.client for w in works])
     np.testing.assert_allclose(rows, in_float64(wide, works, local), atol=1e-10, rtol=0)
     is_low = runner._stack.low_rank  # noqa: SLF001
     assert set(is_low) == ({2} if not local.momentum and local.epochs < 9 else set())

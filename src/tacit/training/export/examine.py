@@ -25,7 +25,7 @@ def refuse_changing_buffers(module: nn.Module, inputs: Sequence[Tensor]) -> None
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     before = {name: buffer.clone() for name, buffer in buffers.items()}
     with training(module), torch.random.fork_rng(devices=[]), torch.no_grad():
-        functional_call(module, buffers, tuple(inputs))
+        functional_call(module, buffers, tuple(tiled(x, _MORE) for x in inputs))
     for name, buffer in buffers.items():
         if not torch.equal(buffer, before[name]):
             owner = type(module.get_submodule(name.rpartition(".")[0])).__name__
@@ -53,6 +53,12 @@ def padding_is_harmless(step: PureStep, vector: Vector, inputs: Sequence[Tensor]
     values = sample(step.facts, vector, inputs, target, _MORE)
     full = dict(zip((port.name for port in ports), values, strict=True))
     full["weight"] = torch.tensor([1.0] * _FEW + [0.0] * (_MORE - _FEW))
+    for name, value in full.items():
+        if name.startswith(
+            "input."
+        ):  # another row than those that count, even where there is but one example
+            row = value[_FEW:]
+            full[name] = torch.cat([value[:_FEW], row + 1 if row.is_floating_point() else row.flip(-1)])
     rows = {port.name for port in ports if port.shape[:1] == (BATCH,)}
     alone = {name: value[:_FEW] if name in rows else value for name, value in full.items()}
     return all(

@@ -9,7 +9,7 @@ import onnx
 import sympy
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch.utils._sympy.functions import FloorDiv
+from torch.utils._sympy.functions import FloorDiv, Max
 
 from tacit.training.executor import UnsupportedError
 from tacit.training.program import OPSET, Port
@@ -44,9 +44,16 @@ class Value(NamedTuple):
 def size_of(size: int | torch.SymInt) -> Size:
     """Return a size as a number or a formula."""
     if isinstance(size, torch.SymInt):
-        formula = size.node.expr
+        formula = size.node.expr.replace(Max, _largest)
         return int(formula) if formula.is_Integer else formula
     return int(size)
+
+
+def _largest(*sizes: Any) -> Any:
+    """Return the largest of some sizes, where that is the same one for every batch."""
+    if all((size - sizes[0]).is_number for size in sizes):
+        return max(sizes, key=lambda size: size - sizes[0])
+    return Max(*sizes)  # type: ignore[no-untyped-call]
 
 
 class Graph:
@@ -101,6 +108,8 @@ class Graph:
         if size in self._symbols:
             name, axis = self._symbols[size]
             return self.add("Shape", name, start=axis, end=axis + 1)
+        if size.is_symbol:
+            raise UnsupportedError("a number or size that is taken out of a tensor")
         operators = {sympy.Mul: "Mul", sympy.Add: "Add", FloorDiv: "Div"}
         if type(size) not in operators:
             raise UnsupportedError(f"the shape of a tensor depends on the batch in an odd way: {size}")
@@ -130,7 +139,7 @@ class Graph:
         unknown = [i for i, size in enumerate(wanted) if not isinstance(size, int)]
         if 0 in shape:
             raise UnsupportedError("a tensor without any element")
-        if len(unknown) == 1:
+        if len(unknown) == 1 and -1 not in wanted:
             wanted[unknown[0]] = -1
         return self.add("Reshape", value.name, self.sizes(wanted))
 

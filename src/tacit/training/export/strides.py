@@ -22,7 +22,7 @@ def _as_strided(
     if _is_whole(call.shape, stride, offset, value.shape):
         return call.graph.reshape(value, call.shape)
     front, table = _places(value.shape, call.shape, stride, offset)
-    rows = call.graph.reshape(value, _rows(front, value.shape))
+    rows = call.graph.reshape(value, (*front, -1))
     return call.add("Gather", rows, call.graph.constant(table), axis=len(front))
 
 
@@ -33,13 +33,13 @@ def _as_strided_scatter(
     if _is_whole(value.shape, stride, offset, into.shape):
         return call.graph.reshape(value, call.shape)
     front, table = _places(into.shape, value.shape, stride, offset)
-    rows = call.graph.reshape(into, _rows(front, into.shape))
+    rows = call.graph.reshape(into, (*front, -1))
     index = Value(call.graph.constant(table.reshape(-1)), (table.size,), torch.int64)
     updates = call.graph.reshape(value, (*front, table.size))
     written = call.add(
         "ScatterElements", rows, expanded(call, index, (*front, table.size)), updates, axis=len(front)
     )
-    return call.graph.reshape(Value(written, _rows(front, into.shape), into.dtype), into.shape)
+    return call.graph.reshape(Value(written, (*front, -1), into.dtype), into.shape)
 
 
 def _is_whole(
@@ -58,18 +58,14 @@ def _places(
     whole: Sequence[Size], part: Sequence[Size], stride: Sequence[Side], offset: Side | None
 ) -> tuple[tuple[Size, ...], npt.NDArray[np.int64]]:
     """Return the axis of the examples, if there is one, and where the rest lies within one example."""
-    steps, front = sizes_of(stride), tuple(whole[:1])
-    if front and not isinstance(front[0], int) and part[:1] == front and steps[0] == math.prod(whole[1:]):
+    steps, front, inner = sizes_of(stride), tuple(part[:1]), part
+    if front and not isinstance(front[0], int) and front[0] * steps[0] == math.prod(whole):
         inner, steps = part[1:], steps[1:]
     else:
-        inner, front = part, ()
-    if not all(isinstance(number, int) for number in (*inner, *steps, offset or 0, *whole[len(front) :])):
+        front = ()
+    if not all(isinstance(number, int) for number in (*inner, *steps, offset or 0)):
         raise UnsupportedError("operator aten.as_strided: a part of the batch by its place in memory")
     table = np.full([int(size) for size in inner], int(offset or 0), dtype=np.int64)
     for axis, (size, step) in enumerate(zip(inner, steps, strict=True)):
         table += np.arange(size).reshape([-1 if i == axis else 1 for i in range(len(inner))]) * step
     return front, table
-
-
-def _rows(front: tuple[Size, ...], whole: Sequence[Size]) -> tuple[Size, ...]:
-    return (*front, math.prod(int(size) for size in whole[len(front) :]))

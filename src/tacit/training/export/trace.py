@@ -11,7 +11,7 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 
 from tacit.training.executor import UnsupportedError
 from tacit.training.export.decompositions import decompositions
@@ -37,7 +37,7 @@ def trace(
         A graph with one placeholder per port, in their order, that changes nothing in place.
 
     Raises:
-        UnsupportedError: The step looks at the number of examples.
+        UnsupportedError: The step looks at the number of examples, or at what a tensor holds.
     """
     environment = ShapeEnv()
     fakes = FakeTensorMode(shape_env=environment, allow_non_fake_inputs=True)
@@ -50,7 +50,12 @@ def trace(
         ]
         stack.enter_context(enable_python_dispatcher())
         stack.enter_context(expansions(unfold=unfold))
-        traced = make_fx(step, decomposition_table=decompositions(), _allow_non_fake_inputs=True)(*arguments)
+        try:
+            traced = make_fx(step, decomposition_table=decompositions(), _allow_non_fake_inputs=True)(
+                *arguments
+            )
+        except GuardOnDataDependentSymNode as error:
+            raise UnsupportedError("the model does one thing or another by what a tensor holds") from error
         if _mutates(traced):
             plain = functionalize(traced, remove="mutations")
             traced = make_fx(plain, _allow_non_fake_inputs=True)(*arguments)

@@ -1,5 +1,8 @@
 """Run a program beside the step it was made from, before anybody relies on it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import onnxruntime
 from torch import Tensor
@@ -28,11 +31,19 @@ def verify(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
-    try:
+    with _naming_onnxruntime():
         session = onnxruntime.InferenceSession(program.data, options, providers=["CPUExecutionProvider"])
-        for size in _SIZES if program.facts.is_masked else _UNMASKED_SIZES:
-            _compare(session, program, step, sample(step.facts, vector, inputs, target, size))
-    except onnxruntime.capi.onnxruntime_pybind11_state.Fail as error:
+    for size in _SIZES if program.facts.is_masked else _UNMASKED_SIZES:
+        _compare(session, program, step, sample(step.facts, vector, inputs, target, size))
+
+
+@contextmanager
+def _naming_onnxruntime() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # its errors have no base of their own
         raise UnsupportedError(f"onnxruntime: {error}") from error
 
 
@@ -48,9 +59,9 @@ def _compare(
     for port in program.facts.graph_inputs():
         array = given[port.name].numpy()
         feeds[port.name] = np.stack([array] * _CLIENTS) if port.shape[:1] == (CLIENTS,) else array
-    for port, found, right in zip(
-        program.facts.graph_outputs(), session.run(None, feeds), wanted, strict=True
-    ):
+    with _naming_onnxruntime():
+        outputs = session.run(None, feeds)
+    for port, found, right in zip(program.facts.graph_outputs(), outputs, wanted, strict=True):
         for one in found if port.shape[:1] == (CLIENTS,) else [found]:
             if not np.allclose(one, right, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True):
                 raise UnsupportedError(f"the program is not exact: `{port.name}` differs from torch's")

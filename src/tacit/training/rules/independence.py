@@ -138,7 +138,12 @@ class _Examination:
         """
         rules = _Watch(self._parameters)
         outputs = self._outputs(rules, 2, 0, 2 * _EXAMPLES)
-        if rules.axis(outputs) != 0 or len(outputs) % (2 * _EXAMPLES) or _has_foreign_backward(outputs):
+        if (
+            rules.has_refused
+            or rules.axis(outputs) != 0
+            or len(outputs) % (2 * _EXAMPLES)
+            or _has_foreign_backward(outputs)
+        ):
             raise NotStackable
         found, values = self._stack.dense_only(), outputs.detach().clone()
         (target,) = self._made_up(self._signature[-1:], label=0)
@@ -216,6 +221,7 @@ class _Watch(LayerRules):
         super().__init__(parameters)
         self._followed: dict[int, tuple[Tensor, int]] = {}  # the tensor keeps its id from being used again
         self._memory: set[int] = set()
+        self.has_refused = False
         self._numbers = torch.Generator().manual_seed(2)
 
     def axis(self, tensor: object) -> int | None:
@@ -235,7 +241,15 @@ class _Watch(LayerRules):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
+        try:
+            return self._called(func, types, args, kwargs or {})
+        except Exception:
+            self.has_refused = True  # the model's code may catch it, and go another way than it will later
+            raise
+
+    def _called(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
         tensors = list(tensors_in((args, kwargs)))
         uses = any(self.number(t) is not None for t in tensors)
         follows = any(self.axis(t) is not None for t in tensors)

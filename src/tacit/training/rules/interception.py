@@ -13,11 +13,11 @@ from tacit.training.rules.layers import Affine, Convolution, Embedding, Linear, 
 from tacit.training.rules.recurrent import Cell, Gru, Lstm
 from tacit.training.rules.stack import NotStackable, Stack
 
+# These may draw from a generator of the model's own. Whoever draws from torch's is found by its state.
 _RANDOM = frozenset(
-    {functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d, torch.dropout,
-     functional.alpha_dropout, functional.feature_alpha_dropout, functional.rrelu, functional.gumbel_softmax,
-     torch.bernoulli, torch.rand, torch.randn, torch.rand_like, torch.randn_like, torch.randperm,
-     torch.normal,      Tensor.bernoulli_, Tensor.uniform_, Tensor.normal_, Tensor.exponential_}
+    {torch.bernoulli, torch.rand, torch.randn, torch.randint, torch.rand_like, torch.randn_like,
+     torch.randint_like, torch.randperm, torch.normal, torch.multinomial, torch.poisson, Tensor.bernoulli_,
+     Tensor.uniform_, Tensor.normal_, Tensor.exponential_, Tensor.random_, Tensor.multinomial}
 )  # fmt: skip
 _CONTROL = frozenset({Tensor.__bool__, Tensor.item, Tensor.tolist, Tensor.__int__, Tensor.__float__})
 # Batch statistics and attention over (time, batch, width) mix or misplace the clients of a stack.

@@ -40,7 +40,7 @@ class Linear(Function):
             y = torch.bmm(rows, w.mT) if b is None else torch.baddbmm(b[:, None], rows, w.mT)
         if bias is not None:
             ctx.bias_use = stack.note(bias, Use(reads=False))
-        return y.view(*x.shape[:-1], w.shape[1])
+        return _shaped(y, (*x.shape[:-1], w.shape[1]))
 
     @staticmethod
     @once_differentiable
@@ -77,7 +77,7 @@ class Affine(Function):
         if bias is not None:
             ctx.bias_use = stack.note(bias, Use(reads=False))
             y += _placed(stack.weight(bias), x.ndim, axes)
-        return y.view_as(x)
+        return _shaped(y, x.shape)
 
     @staticmethod
     @once_differentiable
@@ -109,7 +109,7 @@ class Embedding(Function):
                 raise IndexError("index out of range")  # which torch's indexing would count from the end
             ctx.client = torch.arange(stack.clients)[:, None]
             found = w[ctx.client, ctx.index]
-        return found.view(*index.shape, w.shape[-1])
+        return _shaped(found, (*index.shape, w.shape[-1]))
 
     @staticmethod
     @once_differentiable
@@ -175,6 +175,11 @@ def like_format(g: Tensor, x: Tensor) -> Tensor:
     if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
         return g.contiguous(memory_format=torch.channels_last)
     return g
+
+
+def _shaped(y: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return a new value in another shape: autograd lets nobody write into what it takes for a view."""
+    return torch.ops.aten._unsafe_view(y, shape)  # type: ignore[no-any-return]  # noqa: SLF001
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -32,6 +32,7 @@ _OWN = frozenset(
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _OWN_MODULES = (nn.Linear, *_CONVOLUTIONS, *_MAX_POOLS)
+_TORCHS_OWN = frozenset(vars(nn.Module()))  # what torch keeps in every module
 _VIEWS = frozenset({torch.flatten, torch.reshape, "flatten", "view", "reshape"})
 
 
@@ -49,7 +50,7 @@ def rewritten(module: nn.Module) -> nn.Module:
         traced = fx.symbolic_trace(module)
     except Exception:  # noqa: BLE001 - whatever the model's code does, it goes on doing it
         return module
-    if _state(parts) != before or any(name.startswith("_tensor_constant") for name in vars(traced)):
+    if _state(parts) != before or any(map(_is_constant, traced.graph.nodes)):
         return module
     for node in list(traced.graph.nodes):
         if _is_relu(traced, node):
@@ -63,9 +64,13 @@ def rewritten(module: nn.Module) -> nn.Module:
 
 def _state(parts: list[nn.Module]) -> tuple[Any, ...]:
     """Return what running a model's code may change besides its tensors."""
-    own = [{k: v for k, v in vars(part).items() if not k.startswith("_")} for part in parts]
+    own = [{k: v for k, v in vars(part).items() if k not in _TORCHS_OWN} for part in parts]
     kept = [{name: (id(value), repr(value)) for name, value in each.items()} for each in own]
     return kept, bytes(torch.get_rng_state().numpy()), random.getstate(), repr(np.random.get_state())  # noqa: NPY002
+
+
+def _is_constant(node: fx.Node) -> bool:
+    return node.op == "get_attr" and str(node.target).startswith("_tensor_constant")
 
 
 def _move_behind_pool(traced: fx.GraphModule, relu: fx.Node) -> None:
