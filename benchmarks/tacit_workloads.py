@@ -1,7 +1,7 @@
 """The workloads W1 to W4 as jobs and populations of tacit; importing them does not import torch."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +56,7 @@ class MappedHoldings:
 
     data: UserData
 
-    @property
+    @cached_property
     def ids(self) -> Numbered:
         return Numbered(len(self.data.offsets) - 1)
 

@@ -31,8 +31,9 @@ class Examples:
     target: Array
 
     def __post_init__(self) -> None:
-        lengths = {len(array) for array in (*self.inputs, self.target)}
-        if len(lengths) != 1:
+        length = len(self.target)
+        if any(len(array) != length for array in self.inputs):
+            lengths = {len(array) for array in (*self.inputs, self.target)}
             raise DataError(
                 "T201",
                 f"inputs and target differ in length: {sorted(lengths)}",

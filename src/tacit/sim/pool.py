@@ -1,6 +1,7 @@
 """Who trains: this process, or persistent worker processes with model and sums in shared memory."""
 
 import math
+import os
 import pickle
 from collections.abc import Sequence
 from functools import reduce
@@ -129,8 +130,9 @@ class Workers:
         self._claims = Claims(claims)
         kept = KEPT_BYTES // len(self._workers)
         try:
+            cpus = _cpus_of(len(self._workers))
             for number, (worker, total) in enumerate(zip(self._workers, totals, strict=True)):
-                worker.set_up(number, kept, parcel, [vector, total, claims])
+                worker.set_up(number, kept, parcel, [vector, total, claims], cpus[number])
             for worker in self._workers:
                 worker.answer(_nothing)
         finally:  # every worker has descriptors of its own by now
@@ -206,6 +208,18 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _cpus_of(workers: int) -> Sequence[int | None]:
+    """Return on which processor each worker is to stay, where they are to use all of them.
+
+    A round may last a few milliseconds, too short for the system to find out that two share one. With fewer
+    workers than processors it is left to the system: somebody else's may be among them.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return [None] * workers
+    cpus = sorted(os.sched_getaffinity(0))
+    return cpus if len(cpus) == workers else [None] * workers
 
 
 def _nothing() -> None:

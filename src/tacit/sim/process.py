@@ -60,7 +60,14 @@ class WorkerProcess:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             theirs.close()
 
-    def set_up(self, number: int, kept_bytes: int, parcel: Parcel, blocks: Sequence[SharedBlock]) -> None:
+    def set_up(
+        self,
+        number: int,
+        kept_bytes: int,
+        parcel: Parcel,
+        blocks: Sequence[SharedBlock],
+        cpu: int | None = None,
+    ) -> None:
         """Send what the worker needs; ``answer`` tells when it is ready.
 
         Args:
@@ -68,11 +75,13 @@ class WorkerProcess:
             kept_bytes: How much of clients' data it may keep.
             parcel: The plan and all else.
             blocks: Shared memory: global vector, this worker's sum, claims.
+            cpu: On which processor it is to stay; None: wherever the system puts it.
         """
         shared = [parcel.block, *blocks]
         self._send(
             {
                 "number": number,
+                "cpu": cpu,
                 "kept_bytes": kept_bytes,
                 "modules": [str(path) for path in loaded_files()],
                 "path": sys.path,

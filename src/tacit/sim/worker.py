@@ -78,6 +78,7 @@ class _Worker:
         self,
         channel: socket.socket,
         number: int,
+        cpu: int | None,
         kept_bytes: int,
         modules: list[str],
         path: list[str],
@@ -90,6 +91,8 @@ class _Worker:
         parcel, vector, total, claims = blocks
         sys.path[:] = path
         self._number = number
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
         plan, task, population, choice, programs = _opened(lambda: unpack(pickled, spans, parcel), modules)
 
         def open_task() -> Task:

@@ -167,11 +167,17 @@ def _capped(steps: int, most: int | None) -> int:
 
 def _joined(arrays: Sequence[Array]) -> Array:
     """Return the rows of all arrays in one; a single array stays where it is."""
-    shapes = {array.shape[1:] for array in arrays}
-    dtypes = {_packed_as(dtype) for dtype in {array.dtype for array in arrays}}
-    if len(shapes) > 1 or len(dtypes) > 1:
-        raise MisfitError(f"clients differ in the shape or dtype of their examples: {shapes}, {dtypes}")
-    (dtype,) = dtypes
+    kinds, ranks = {array.dtype for array in arrays}, {array.ndim for array in arrays}
+    dtypes = {_packed_as(kind) for kind in kinds}
+    try:
+        if len(ranks) > 1 or len(dtypes) > 1:
+            raise ValueError(f"{ranks} axes, {dtypes}")
+        return _concatenated(arrays, dtypes.pop())
+    except ValueError as error:  # np.concatenate finds out quickest whether all shapes are the same
+        raise MisfitError(f"clients differ in the shape or dtype of their examples: {error}") from None
+
+
+def _concatenated(arrays: Sequence[Array], dtype: str) -> Array:
     with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, as in torch
         if len(arrays) == 1:
             return np.ascontiguousarray(arrays[0], dtype=dtype)

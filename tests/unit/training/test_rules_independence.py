@@ -98,6 +98,7 @@ MIXING: dict[str, Any] = {
     "largest": lambda h: h - h.amax(0),
     "far out of reach": lambda h: torch.where((h > 100.0).any(), -h, h),
     "far out of reach by column": lambda h: torch.where((h > 100.0).any(0), -h, h),
+    "beyond all that is tried": lambda h: torch.where((h > 1e12).any(0), -h, h),
     "median": lambda h: (h > h.median()) * h,
     "standard deviation": lambda h: h / (h.std(0, unbiased=False) + 1.0),
     "softmax": lambda h: h + h.softmax(0),
@@ -223,6 +224,14 @@ def watched(change: Any) -> int | None:
     return rules.axis(found)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_code_that_torch_runs_itself_is_not_watched_and_refused() -> None:
+    script = torch.jit.CompilationUnit("def centred(h):\n  return (h - h.mean(0)) * 1e-9\n")
+    with pytest.raises(NotStackable):
+        watched(lambda h: h + script.centred(h.requires_grad_()))
+
+
 @pytest.mark.parametrize("name", sorted({*MIXING} - _COMPARED))
 def test_a_function_that_mixes_two_clients_is_seen_by_itself(name: str) -> None:
     with pytest.raises((NotStackable, RuntimeError)):  # torch refuses to repeat some functions
@@ -247,6 +256,16 @@ def together(model: Factory, kind: str) -> None:
 def test_a_layer_refuses_clients_along_another_axis_by_itself(model: Factory) -> None:
     with pytest.raises(NotStackable):
         together(model, "series")
+
+
+def test_a_recurrent_layer_refuses_states_that_have_the_clients_elsewhere() -> None:
+    def turned(m: Any, x: Tensor) -> Tensor:
+        return m.last(m.rnn(x, m.h(x[:, 0]).T[None].contiguous())[0].mean(1))  # type: ignore[no-any-return]
+
+    width = 6  # as many as the made-up examples
+    rnn: Factory = lambda: nn.GRU(4, width, batch_first=True)  # noqa: E731
+    with pytest.raises(NotStackable):
+        together(made(turned, h=linear(4, width), rnn=rnn, last=linear(width)), "series")
 
 
 def test_outputs_have_the_clients_along_their_first_axis() -> None:

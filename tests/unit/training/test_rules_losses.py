@@ -232,12 +232,13 @@ def test_a_loss_of_one_element_counts_as_a_number() -> None:
     np.testing.assert_allclose(in_order_of(found, right.clients), right.rows, atol=1e-5, rtol=0)
 
 
-def test_outputs_that_only_the_loss_understands() -> None:
+@pytest.mark.parametrize("detached", [True, False])
+def test_outputs_that_only_the_loss_understands(detached: bool) -> None:
     """A model that hands out a pair, one of them its own weights."""
 
     def loss(outputs: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
-        penalty = outputs[1].square().sum()
-        return functional.cross_entropy(outputs[0], targets) * (1 + penalty.detach()) + penalty
+        weight = outputs[1].detach() if detached else outputs[1]
+        return functional.cross_entropy(outputs[0], targets) * (1 + weight.square().sum())
 
     model = made(lambda m, x: (m.last(x), m.last.weight), last=linear(6))
     found, right = by_rules(model, group(), loss=loss), by_torch(model, group(), loss=loss)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from tacit.core.local import LocalSGD
 from tacit.core.terms import LocalTerms
-from tacit.training.rules import RulesExecutor, stack
+from tacit.training.rules import RulesExecutor, products, stack
 from tests.unit.training.rules_cases import (
     CLASSES,
     LOCAL,
@@ -197,7 +197,11 @@ def _small_low_rank(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wide() -> nn.Module:
-    return nn.Sequential(nn.Linear(6, 40), nn.Tanh(), nn.Linear(40, 50), nn.Tanh(), nn.Linear(50, CLASSES))
+    """Return dense layers; what the large one writes is written over."""
+    middle = nn.Linear(40, 50)
+    return nn.Sequential(
+        nn.Linear(6, 40), nn.Tanh(), middle, nn.LeakyReLU(inplace=True), nn.Linear(50, CLASSES)
+    )
 
 
 @pytest.mark.usefixtures("_small_low_rank")
@@ -283,6 +287,21 @@ def test_a_low_rank_layer_that_some_data_uses_otherwise(name: str, clients: int)
     rows = in_order_of(runner.train(vector, works), [w.client for w in works])
     np.testing.assert_allclose(rows, in_float64(model, works, local), atol=1e-10, rtol=0)
     assert np.array_equal(vector, kept)
+
+
+@pytest.mark.parametrize("clients", [1, 4])
+@pytest.mark.parametrize("size", [1, 1 << 40], ids=["low rank", "full"])
+def test_large_products_are_as_exact_as_torchs(
+    monkeypatch: pytest.MonkeyPatch, size: int, clients: int
+) -> None:
+    """They have a matrix kernel of their own, which small ones do not pay for."""
+    monkeypatch.setattr(products, "_LARGE", 1)
+    monkeypatch.setattr(stack, "LOW_RANK_SIZE", size)
+    for kind, model in (("table", wide), STACKED["dense over time"], STACKED["no bias"]):
+        works = group(kind, RAGGED[:clients])
+        right = by_torch(model, works)
+        rows = in_order_of(by_rules(model, works), right.clients)
+        np.testing.assert_allclose(rows, right.rows, atol=1e-5, rtol=0)
 
 
 def _never(m: Any, x: Tensor) -> Tensor:

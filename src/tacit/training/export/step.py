@@ -54,6 +54,8 @@ class PureStep:
 
     def _step(self, values: dict[str, Tensor]) -> _Tensors:
         facts = self.facts
+        if _is_plain(facts):
+            return self._plain_step(values)
         parameters = self._each("parameters", values)
         gradients, loss = grad_and_value(lambda tensors: self._loss_of(tensors, values))(parameters)
         if facts.max_grad_norm:
@@ -72,6 +74,17 @@ class PureStep:
             velocity = gradients = _plus(gradients, self._each("velocity", values), values["momentum"])
         moved = tuple(p - values["lr"] * g for p, g in zip(parameters, gradients, strict=True))
         return (*moved, *velocity, loss)
+
+    def _plain_step(self, values: dict[str, Tensor]) -> _Tensors:
+        """Step by plain SGD: a loss that is scaled by the learning rate saves a pass over every gradient."""
+
+        def scaled(tensors: _Tensors) -> _Tensors:
+            loss = self._loss_of(tensors, values)
+            return loss * values["lr"], loss
+
+        parameters = self._each("parameters", values)
+        moves, (_, loss) = grad_and_value(scaled, has_aux=True)(parameters)
+        return (*(p - move for p, move in zip(parameters, moves, strict=True)), loss)
 
     def _loss_of(self, parameters: _Tensors, values: Mapping[str, Tensor]) -> Tensor:
         # Buffers are cloned: one that the model writes into must not be the model's own.
@@ -113,6 +126,11 @@ def _without_mkldnn() -> Iterator[None]:
         yield
     finally:
         torch._C._set_mkldnn_enabled(before)  # noqa: SLF001 - has no public name
+
+
+def _is_plain(facts: ProgramFacts) -> bool:
+    extras = (facts.momentum, facts.weight_decay, facts.max_grad_norm, facts.proximal, facts.correction)
+    return not any(extras)
 
 
 def _plus(tensors: _Tensors, others: Sequence[Tensor], factor: Tensor) -> _Tensors:

@@ -253,8 +253,8 @@ class _Watch(LayerRules):
         tensors = list(tensors_in((args, kwargs)))
         uses = any(self.number(t) is not None for t in tensors)
         follows = any(self.axis(t) is not None for t in tensors)
-        if any(self.axis(t) is None and t.numel() and _address(t) in self._memory for t in tensors):
-            raise NotStackable  # it has come by a way that is not watched
+        if any(self._has_escaped(t) for t in tensors):
+            raise NotStackable
         if is_metadata(func) or not (uses or follows) or getattr(func, "__name__", "") in _SHAPE_ONLY:
             return super().__torch_function__(func, types, args, kwargs)
         if uses:
@@ -264,19 +264,17 @@ class _Watch(LayerRules):
                 self.follow(tensor, int(place > 0))  # states of recurrent layers have their layers first
             return result
         axes = self._axes(func, args, kwargs, tensors)
-        for tensor, axis in zip(tensors, axes[-len(tensors) :], strict=True):
-            if axis is not None and not self._may_change(tensor):
-                raise NotStackable
         result = super().__torch_function__(func, types, args, kwargs)
         for tensor, axis in zip([*tensors_in([result]), *tensors], axes, strict=True):
             if axis is not None:
                 self.follow(tensor, axis)
         return result
 
-    def _may_change(self, tensor: Tensor) -> bool:
-        """Tell whether whoever else looks at an argument's memory is known to depend on the examples."""
-        base = tensor._base  # noqa: SLF001 - torch has no other name for it
-        return base is None or _address(base) in self._memory
+    def _has_escaped(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor follows from the examples by a way that was not watched."""
+        if self.axis(tensor) is not None or self.number(tensor) is not None:
+            return False
+        return tensor.requires_grad or (tensor.numel() > 0 and _address(tensor) in self._memory)
 
     def _check_rule(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Refuse a layer whose clients do not lie along its first axis: its rule would mistake them."""

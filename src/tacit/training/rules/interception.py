@@ -50,7 +50,7 @@ class LayerRules(TorchFunctionMode):
         assert self.stack is not None
         if self.stack.clients > 1 and (func in _RANDOM or func in _CONTROL or func in _MIXING):
             raise NotStackable
-        if not any(id(a) in self._index for a in tensors_in((args, kwargs))):
+        if not any(id(a) in self._index for a in tensors_in((*args, *kwargs.values()))):
             return keep_channels_last(func, func(*args, **kwargs))
         if is_metadata(func):
             return func(*args, **kwargs)

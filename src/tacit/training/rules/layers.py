@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
+from tacit.training.rules.products import product
 from tacit.training.rules.stack import Stack, Use
 
 
@@ -35,7 +36,7 @@ class Linear(Function):
             if b is not None:
                 y += b[:, None]
         elif stack.clients == 1:
-            y = _product(rows[0], w[0], None if b is None else b[0])
+            y = product(rows[0], w[0], None if b is None else b[0])
         else:
             y = torch.bmm(rows, w.mT) if b is None else torch.baddbmm(b[:, None], rows, w.mT)
         if bias is not None:
@@ -162,10 +163,6 @@ class Convolution(Function):
         return _joined(found) if wants else None, None, None, None, None, None
 
 
-_LARGE = 1 << 18  # weights; below it the call costs more than it saves
-_ONEDNN = (
-    getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None  # type: ignore[no-untyped-call]
-)
 Options = tuple[list[int], list[int], list[int], bool, list[int], int]
 """Stride, padding, dilation, transposed, output padding, groups, as ``aten::convolution`` takes them."""
 
@@ -179,18 +176,13 @@ def like_format(g: Tensor, x: Tensor) -> Tensor:
 
 def _shaped(y: Tensor, shape: Sequence[int]) -> Tensor:
     """Return a new value in another shape: autograd lets nobody write into what it takes for a view."""
+    if y.is_contiguous():
+        return y.resize_(shape)
     return torch.ops.aten._unsafe_view(y, shape)  # type: ignore[no-any-return]  # noqa: SLF001
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
-
-
-def _product(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-    """Return ``x W^T + b``; large ones by oneDNN, which adds the bias while it writes, if torch has it."""
-    if w.numel() >= _LARGE and x.dtype == torch.float32 and _ONEDNN is not None:
-        return _ONEDNN(x, w, b, "none", [], "")  # type: ignore[no-any-return]
-    return torch.nn.functional.linear(x, w, b)
 
 
 def split(x: Tensor, clients: int) -> Tensor:

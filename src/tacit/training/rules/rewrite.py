@@ -14,6 +14,8 @@ from torch import Tensor, fx, nn
 from torch.autograd.function import Function, once_differentiable
 from torch.nn import functional
 
+from tacit.training.rules.layers import like_format
+
 _RELU = frozenset({functional.relu, torch.relu, Tensor.relu, "relu"})
 _MAX_POOL = frozenset({functional.max_pool2d, functional.max_pool1d, functional.max_pool3d, torch.max_pool2d})
 # Layers with a rule, and pooling: none of them keeps its result, and their gradients are new tensors.
@@ -50,7 +52,7 @@ def rewritten(module: nn.Module) -> nn.Module:
         traced = fx.symbolic_trace(module)
     except Exception:  # noqa: BLE001 - whatever the model's code does, it goes on doing it
         return module
-    if _state(parts) != before or any(map(_is_constant, traced.graph.nodes)):
+    if _state(parts) != before:
         return module
     for node in list(traced.graph.nodes):
         if _is_relu(traced, node):
@@ -63,14 +65,10 @@ def rewritten(module: nn.Module) -> nn.Module:
 
 
 def _state(parts: list[nn.Module]) -> tuple[Any, ...]:
-    """Return what running a model's code may change besides its tensors."""
+    """Return what a model's code may change besides its tensors; a trace adds the constants it meets."""
     own = [{k: v for k, v in vars(part).items() if k not in _TORCHS_OWN} for part in parts]
     kept = [{name: (id(value), repr(value)) for name, value in each.items()} for each in own]
     return kept, bytes(torch.get_rng_state().numpy()), random.getstate(), repr(np.random.get_state())  # noqa: NPY002
-
-
-def _is_constant(node: fx.Node) -> bool:
-    return node.op == "get_attr" and str(node.target).startswith("_tensor_constant")
 
 
 def _move_behind_pool(traced: fx.GraphModule, relu: fx.Node) -> None:
@@ -119,6 +117,7 @@ class _Rectify(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        g = like_format(g, ctx.y)
         if ctx.owns_gradient:
             return torch.ops.aten.threshold_backward.grad_input(g, ctx.y, 0, grad_input=g), None
         return torch.where(ctx.y > 0, g, 0.0), None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tacit.training.executor import UnsupportedError
+from tacit.training.rules.products import product
 
 LOW_RANK_SIZE = 1 << 16
 """Smallest dense layer, in weights, that is worth keeping as base plus factors."""
@@ -206,7 +207,7 @@ class Factors:
     def forward(self, rows: Tensor, lr: float) -> Tensor:
         """Return ``x W^T``, shape (clients, rows, out), for x of shape (clients, rows, in)."""
         clients, out = len(rows), self.base.shape[0]
-        y = torch.mm(rows.flatten(0, 1), self.base.t()).view(clients, -1, out)
+        y = product(rows.flatten(0, 1), self.base, None).resize_(clients, rows.shape[1], out)
         if self._rank:
             inputs, gradients = self._inputs[:clients, : self._rank], self._gradients[:clients, : self._rank]
             y.baddbmm_(torch.bmm(rows, inputs.mT), gradients, alpha=-lr)
