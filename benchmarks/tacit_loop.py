@@ -31,6 +31,7 @@ from tacit.sim.engine import Engine
 from tacit.sim.memory import give_back_memory, keep_freed_memory
 from tacit.sim.pool import InProcess, Trainers, Workers
 from tacit.sim.timeline import Timeline
+from tacit.sim.trial import PROGRAM_EXECUTORS
 from tacit.training.flat import build
 
 
@@ -58,7 +59,8 @@ class JobLoop:
     ) -> None:
         self._opened = ExitStack()
         keep_freed_memory()
-        workers = self._opened.enter_context(Workers(processes)) if processes > 1 else None
+        needs_torch = executor not in (AUTO, *PROGRAM_EXECUTORS)  # as in tacit.run
+        workers = self._opened.enter_context(Workers(processes, torch=needs_torch)) if processes > 1 else None
         model = build(job.task, model_seed(job))
         plan = _with_stages(make_plan(job, model.layout, population.sizes), stages)
         with one_thread():

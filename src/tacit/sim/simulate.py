@@ -94,7 +94,8 @@ def run(
         stack.enter_context(borrowed_torch())
         keep_freed_memory()  # as the workers do: calibration must time what they will do
         stop = stack.enter_context(interruption())
-        needs_torch = executor not in PROGRAM_EXECUTORS
+        # With "auto" the workers may turn out to need none, and it takes a hundred megabytes of each.
+        needs_torch = executor not in (AUTO, *PROGRAM_EXECUTORS)
         pool = _pool(workers, cluster, torch=needs_torch)
         if pool is not None:
             stack.enter_context(pool)

@@ -117,13 +117,21 @@ class Trial:
         )
 
     def groups(self, name: str) -> tuple[int, ...]:
-        """Return the sizes of groups to try: powers of two up to what memory and the cohort allow.
+        """Return the sizes of groups to try: about powers of two, up to what memory and the cohort allow.
 
-        For an executor that trains client by client there is one.
+        Near each of them, the size that is easier to spread over the cores. For an executor that trains
+        client by client there is one.
         """
         if name == "onnx":
             return (torch_group(self._plan),)
-        return tuple(2**power for power in range(self._largest_group.bit_length()))
+        powers = [2**power for power in range(self._largest_group.bit_length())]
+        return tuple(sorted({min((power, self._even(power)), key=self.stretch) for power in powers}))
+
+    def _even(self, group: int) -> int:
+        """Return a size of about that many clients that gives each core as many groups as the others."""
+        cores = os.cpu_count() or 1
+        rounds = max(1, round(len(self._calls) / group / cores))
+        return min(self._largest_group, math.ceil(len(self._calls) / (rounds * cores)))
 
     def stretch(self, group: int) -> float:
         """Return how long a round takes if it is cut into groups of that size, in steps.

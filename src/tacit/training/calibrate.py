@@ -140,6 +140,7 @@ class Calibration:
 
     def _time(self, name: str, executor: Executor, groups: Sequence[int]) -> None:
         best: Pace | None = None
+        disappointments = 0  # one size may be unlucky, or too small to show what the next one gains
         for group in groups:
             if best is not None and self._spent_s > self.budget_s:
                 return
@@ -149,10 +150,13 @@ class Calibration:
                 if best is None:
                     raise
                 return  # smaller groups fit
-            if best is not None and pace.step_s > best.step_s * _WORTH_A_LARGER_GROUP:
+            if best is None or pace.step_s <= best.step_s * _WORTH_A_LARGER_GROUP:
+                best, disappointments = pace, 0
+                self.paces.append(pace)
+            elif disappointments:
                 return
-            best = pace
-            self.paces.append(pace)
+            else:
+                disappointments = 1
 
     def _repeatedly_timed(self, executor: Executor, group: int) -> float:
         """Return the best of a few times; an executor's first call of a shape may prepare something."""

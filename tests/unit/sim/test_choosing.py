@@ -235,7 +235,7 @@ def test_no_export_is_made_that_the_run_is_too_short_to_pay_for(
     cache: ChoiceCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tacit.sim.choosing._SHORT_S", 0.001)
-    plan, population, model = setup(rounds=2000)
+    plan, population, model = setup(rounds=700)
     exporter = Exporter()
     short = choose(
         plan, population, model, cache=cache, build=Builder("rules", torch_times=9), export=exporter
@@ -442,8 +442,11 @@ def test_an_executor_of_a_later_version_is_refused() -> None:
 # --- groups and keys --------------------------------------------------------------------------------
 
 
-def test_groups_grow_up_to_what_memory_and_the_cohort_allow() -> None:
+def test_groups_grow_up_to_what_memory_and_the_cohort_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     plan, population, model = setup()
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert Trial(plan, population, model).groups("rules")[-1] == 8  # 16 would leave one core without any
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
     assert Trial(plan, population, model).groups("rules") == (1, 2, 4, 8, 16)
     assert Trial(plan, population, model).groups("onnx") == (2,)
 

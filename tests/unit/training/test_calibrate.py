@@ -213,8 +213,16 @@ def test_larger_groups_are_tried_only_as_long_as_they_are_faster() -> None:
     executor = Paced(clock, lambda clients: {1: 4e-4, 2: 2e-4}.get(clients, 3e-4))
     trial = calibration(clock)
     trial.try_out("rules", lambda: executor, SIZES)
-    assert set(executor.calls) == {1, 2, 4}
+    assert set(executor.calls) == {1, 2, 4, 8}  # two in a row are enough
     assert trial.choose().group == 2
+
+
+def test_one_size_that_is_not_faster_does_not_hide_the_next() -> None:
+    clock = Clock()
+    executor = Paced(clock, lambda clients: {1: 4e-4, 2: 4e-4, 4: 2e-4}.get(clients, 3e-4))
+    trial = calibration(clock)
+    trial.try_out("rules", lambda: executor, SIZES)
+    assert trial.choose().group == 4
 
 
 def test_no_more_is_timed_when_the_time_is_over() -> None:

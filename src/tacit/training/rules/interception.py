@@ -12,6 +12,7 @@ from tacit.training.memory_format import keep_channels_last
 from tacit.training.rules.layers import Affine, Convolution, Embedding, Linear, Options, split
 from tacit.training.rules.recurrent import Cell, Gru, Lstm
 from tacit.training.rules.stack import NotStackable, Stack
+from tacit.training.rules.trunk import Layer, TrunkRule, plainly, trunk
 
 # These may draw from a generator of the model's own. Whoever draws from torch's is found by its state.
 _RANDOM = frozenset(
@@ -120,6 +121,14 @@ class LayerRules(TorchFunctionMode):
         )  # fmt: skip
         return Convolution.apply(input, self._token, self.stack, w, b, options)  # type: ignore[no-untyped-call]
 
+    def trunk(self, x: Tensor, *parameters: Tensor, layers: tuple[Layer, ...]) -> Any:
+        """Apply the first layers of a convolutional model."""
+        indexes = [self.number(parameter) for parameter in parameters]
+        if None in indexes:
+            with self:
+                return plainly(x, parameters, layers)
+        return TrunkRule.apply(x, self._token, self.stack, indexes, layers)  # type: ignore[no-untyped-call]
+
     def layer_norm(
         self,
         input: Tensor,
@@ -212,6 +221,7 @@ _RULES: dict[Callable[..., Any], Callable[..., Any]] = {
     functional.conv2d: LayerRules.convolution,
     functional.conv3d: LayerRules.convolution,
     functional.layer_norm: LayerRules.layer_norm,
+    trunk: LayerRules.trunk,
     functional.group_norm: LayerRules.group_norm,
     torch.gru: LayerRules.gru,
     torch.lstm: LayerRules.lstm,

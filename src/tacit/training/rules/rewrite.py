@@ -15,6 +15,7 @@ from torch.autograd.function import Function, once_differentiable
 from torch.nn import functional
 
 from tacit.training.rules.layers import like_format
+from tacit.training.rules.trace_trunk import with_trunk
 
 _RELU = frozenset({functional.relu, torch.relu, Tensor.relu, "relu"})
 _MAX_POOL = frozenset({functional.max_pool2d, functional.max_pool1d, functional.max_pool3d, torch.max_pool2d})
@@ -57,6 +58,7 @@ def rewritten(module: nn.Module) -> nn.Module:
     for node in list(traced.graph.nodes):
         if _is_relu(traced, node):
             _move_behind_pool(traced, node)
+    with_trunk(traced)
     for node in list(traced.graph.nodes):
         if _is_relu(traced, node):
             _rectify_in_place(traced, node)
