@@ -19,7 +19,7 @@ _CALL_S = 0.1  # about how long torch would take for one client of a timed call
 _FEWEST_STEPS, _MOST_STEPS = 2, 20  # of each client in it
 _REPEATED = 3
 _HOPELESS = 5.0  # times as slow as the best so far: not timed again
-_WORTH_A_LARGER_GROUP = 0.95  # of the smaller one's time
+_WORTH_A_LARGER_GROUP = 0.98  # of the smaller one's time
 _WORTH_LEAVING_TORCH = 0.9
 
 
@@ -64,7 +64,7 @@ class Calibration:
     group: int
     stretch: Callable[[int], float]
     clock: Clock
-    budget_s: float = 1.0
+    budget_s: float = 1.5
     checked: int = 8
     paces: list[Pace] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
