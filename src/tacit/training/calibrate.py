@@ -64,7 +64,7 @@ class Calibration:
     group: int
     stretch: Callable[[int], float]
     clock: Clock
-    budget_s: float = 1.5
+    budget_s: float = 2.0
     checked: int = 8
     paces: list[Pace] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
@@ -150,9 +150,9 @@ class Calibration:
                 if best is None:
                     raise
                 return  # smaller groups fit
+            self.paces.append(pace)  # even if it is no faster, it may be easier to spread
             if best is None or pace.step_s <= best.step_s * _WORTH_A_LARGER_GROUP:
                 best, disappointments = pace, 0
-                self.paces.append(pace)
             elif disappointments:
                 return
             else:
@@ -167,7 +167,7 @@ class Calibration:
                 break
             began = self._spent_s
             found = min(found, self._timed(executor, group))
-            if self._spent_s - began > self.budget_s / 10:  # long enough to be believed
+            if self._spent_s - began > self.budget_s / 4:  # long enough to be believed
                 break
         return found
 
