@@ -32,7 +32,7 @@ _FEW_STEPS = 500
 _SHORT_S = 5.0  # of training: below it nobody waits for the rest, so torch trains
 # Of training that is left: above it an export, which takes up to some seconds, may pay. What a program saves
 # is what torch does around its kernels; where a step takes long, that is little.
-_EXPORT_S, _EXPORT_OF_SLOW_STEPS_S, _SLOW_STEP_S = 8.0, 3600.0, 0.005
+_EXPORT_S, _EXPORT_OF_SLOW_STEPS_S, _SLOW_STEP_S = 4.0, 3600.0, 0.005
 _TOO_SHORT = "the run is too short for another executor to pay"
 _NOBODY = "no client of the first cohort has data that can be loaded"
 _NOT_EXPORTED = "not exported, the run is too short to pay for it"

@@ -235,7 +235,7 @@ def test_no_export_is_made_that_the_run_is_too_short_to_pay_for(
     cache: ChoiceCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tacit.sim.choosing._SHORT_S", 0.001)
-    plan, population, model = setup(rounds=700)
+    plan, population, model = setup(rounds=350)
     exporter = Exporter()
     short = choose(
         plan, population, model, cache=cache, build=Builder("rules", torch_times=9), export=exporter
