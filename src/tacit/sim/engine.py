@@ -15,8 +15,7 @@ from tacit.data import Population
 from tacit.job import Plan, model_seed
 from tacit.round.device import RoundDevice
 from tacit.round.messages import Assignment, AssignmentReceived, SendUpdates, Train, TrainingDone
-from tacit.sim.client_data import ClientData
-from tacit.sim.client_data import guarded as guarded  # others look for it here
+from tacit.sim.client_data import ClientData, guarded
 from tacit.training import Task
 from tacit.training.executor import Choice, ClientWork, Failure, Trained
 from tacit.training.executors import Recipe, build_executor

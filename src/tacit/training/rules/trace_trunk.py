@@ -50,7 +50,7 @@ def _layer(traced: fx.GraphModule, node: fx.Node, parameters: list[Tensor]) -> L
         return _of_module(traced.get_submodule(str(node.target)), parameters)
     if node.op not in ("call_function", "call_method") or len(node.all_input_nodes) != 1:
         return None
-    if node.target in _RELU and len(node.args) == 1 and not node.kwargs:
+    if node.target in _RELU and len(node.args) == 1 and not node.kwargs.get("inplace"):
         return Relu()
     if node.target in _FLATTEN and node.args[1:] == (1,) and not node.kwargs:
         return Flatten()

@@ -113,7 +113,8 @@ class TrunkRule(Function):
                 part = _forward(layer, part, weights, tape)
             ctx.tapes.append(tape)
             results.append(part)
-        return results[0] if len(results) == 1 else torch.cat(results)
+        # Always a copy: the model may write into what it gets, and the tape must not change with it.
+        return torch.cat(results)
 
     @staticmethod
     @once_differentiable
