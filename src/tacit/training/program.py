@@ -206,7 +206,7 @@ def facts_of(model: Any) -> ProgramFacts:
         raise ProgramError("T232", what, fix=fix)
     try:
         return decode(ProgramFacts, msgspec.json.decode(found[0]))
-    except (msgspec.MsgspecError, ConfigError, RecursionError) as error:
+    except (msgspec.MsgspecError, ConfigError, RecursionError, UnicodeDecodeError) as error:
         what = error.what if isinstance(error, ConfigError) else str(error)
         raise ProgramError("T232", f"the facts cannot be read: {what}", where=FACTS_KEY, fix=fix) from None
 

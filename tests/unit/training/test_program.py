@@ -90,6 +90,13 @@ def test_facts_that_cannot_be_read_are_refused(program: Program, text: str) -> N
         Program.read(model.SerializeToString())
 
 
+def test_facts_that_are_no_text_are_refused(program: Program) -> None:
+    damaged = program.data.replace(b'{"correction"', b'\x80"correction"')
+    assert damaged != program.data
+    with pytest.raises(ProgramError, match="T232"):
+        Program.read(damaged)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
