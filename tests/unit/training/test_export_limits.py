@@ -360,6 +360,11 @@ def test_images_with_a_class_for_every_pixel_have_the_classes_second() -> None:
     assert largest_difference(case, steps=5) <= 1e-5
 
 
+def test_more_classes_than_a_matrix_of_labels_is_worth() -> None:
+    case = Case(lambda: nn.Linear(4, 100), (4,))
+    assert largest_difference(case, steps=5) <= 1e-5
+
+
 def test_dropout_keeps_what_is_drawn_at_or_above_its_rate() -> None:
     case = Case(lambda: nn.Sequential(nn.Dropout(0.25), nn.Linear(4, 1, bias=False)), loss="mse", target=(1,))
     model = build(case.task, 0)

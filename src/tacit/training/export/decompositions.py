@@ -35,6 +35,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     ours: dict[Any, Callable[..., Any]] = {
         _aten.convolution_backward.default: _convolution_backward,
         _aten.native_layer_norm.default: _layer_norm,
+        _aten.threshold_backward.default: _threshold_backward,
         _aten.native_group_norm.default: _group_norm,
         _aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
         _aten.max_pool3d_with_indices_backward.default: _max_pool_backward,
@@ -51,6 +52,11 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     }
     more = get_decompositions(_ALSO_TORCHS)
     return {**core_aten_decompositions(), **more, **ours}
+
+
+def _threshold_backward(gradient: Tensor, value: Tensor, threshold: float) -> Tensor:
+    # As a product: onnxruntime selects three times as slowly.
+    return gradient * (value > threshold)
 
 
 # --- convolution ---------------------------------------------------------------------------------

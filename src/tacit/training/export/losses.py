@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.nn import functional
 from tacit.training import losses
 from tacit.training.losses import IGNORED, Loss, class_rows
 
+_FEW = 64  # classes
 MaskedLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(outputs, targets, weight) -> scalar``; weight is 1 for an example and 0 for padding, shape (N,)."""
 
@@ -22,6 +24,8 @@ def cross_entropy(outputs: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
     """
     real = _over(weight, targets) > 0
     logits, labels = class_rows(outputs, torch.where(real, targets.long(), IGNORED))
+    if logits.ndim == 2 and logits.shape[1] <= _FEW:
+        return _few_classes(logits, labels)
     # Torch's own shape (N, classes, ...) has the classes second; rows have them last.
     axis, classes = (1, logits.shape[1])
     valid = labels != IGNORED
@@ -31,6 +35,40 @@ def cross_entropy(outputs: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
     total = torch.where(valid, -picked, 0.0).sum()
     wrong = (valid & ~known).any()
     return total / valid.sum().clamp_min(1) * torch.where(wrong, torch.nan, 1.0)
+
+
+def _few_classes(logits: Tensor, labels: Tensor) -> Tensor:
+    total, counted, known, *_ = _SumOverFewClasses.apply(logits, labels)  # type: ignore[no-untyped-call]
+    mean: Tensor = total / counted.clamp_min(1.0)
+    return mean * torch.where(known == counted, 1.0, torch.nan)
+
+
+class _SumOverFewClasses(torch.autograd.Function):
+    """Summed cross-entropy, how many labels count, and how many of these are classes.
+
+    Labels become a matrix: to gather and scatter by index takes longer than the rest for a few classes.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        logged = functional.log_softmax(logits, dim=1)
+        right = (labels[:, None] == torch.arange(logits.shape[1])).to(logits.dtype)
+        counts = (labels != IGNORED).to(logits.dtype)
+        known = right.sum(dim=1)
+        total = -torch.where(right > 0, logged, 0.0).sum()
+        return total, counts.sum(), known.sum(), logged, right, counts
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*output[3:])
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor, *_: Any) -> tuple[Tensor, None]:
+        logged, right, counts = ctx.saved_tensors
+        return (logged.exp() - right) * (counts * scale)[:, None], None
 
 
 def _mean(each: Callable[..., Tensor]) -> MaskedLoss:
