@@ -1,6 +1,7 @@
 """How a cohort is cut into groups that are trained together."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from tacit.job import Plan
 from tacit.sim.engine import Call
 
 Integers = npt.NDArray[np.int64]
+_LOADING = 2.0  # steps: what it costs about to load a client and to add its update to the sum
 _MOST = 2**53  # steps: what clients claim to have may be more than 64 bits can count
 
 
@@ -53,14 +55,37 @@ class Cut(NamedTuple):
 
 
 def groups_of(calls: Sequence[Call], plan: Plan, size: int) -> list[list[Call]]:
-    """Cut a cohort into groups of at most ``size``: clients of like cost together, the costliest group first.
+    """Cut a cohort into groups of about ``size``: clients of like cost together, the costliest group first.
+
+    There are as many groups as if each had that size, and all have about as much to do: the costliest have
+    fewer clients, and none more than twice ``size``.
 
     The partition follows from the cohort alone, never from the number of workers or from timing: an
     executor may round differently when it trains other clients together.
     """
+    if not calls:
+        return []
     positions = _positions(calls)
-    order = np.lexsort((positions, -_steps(positions, _limits(calls), plan))).tolist()
-    return [[calls[i] for i in order[start : start + size]] for start in range(0, len(calls), size)]
+    steps = _steps(positions, _limits(calls), plan)
+    order = np.lexsort((positions, -steps))
+    starts = _starts(steps[order], size)
+    sorted_calls = [calls[i] for i in order.tolist()]
+    return [sorted_calls[start:stop] for start, stop in pairwise([*starts, len(calls)])]
+
+
+def _starts(steps: Integers, size: int) -> list[int]:
+    """Return where groups of about the same work begin, for clients sorted by their steps."""
+    clients, groups = len(steps), -(-len(steps) // size)
+    work = steps.astype(np.float64) + _LOADING
+    done = np.cumsum(work)
+    wanted = done[-1] * np.arange(groups) / groups
+    starts: list[int] = np.searchsorted(done - work / 2, wanted).tolist()
+    for group in reversed(range(1, groups)):
+        behind = starts[group + 1] if group + 1 < groups else clients
+        starts[group] = min(max(starts[group], behind - 2 * size), behind - 1)
+    for group in range(1, groups):
+        starts[group] = max(starts[group], starts[group - 1] + 1)
+    return starts
 
 
 def costs_of(calls: Sequence[Call], plan: Plan) -> list[int]:

@@ -30,10 +30,30 @@ def test_groups_hold_every_client_once_the_costliest_first(size: int) -> None:
     groups = groups_of(calls(), plan(), size)
     flat = [call for group in groups for call in group]
     assert sorted(flat) == calls()
-    assert {len(group) for group in groups[:-1]} <= {size}
+    assert len(groups) == -(-len(SIZES) // size)
+    assert all(1 <= len(group) <= 2 * size for group in groups)
     costs = costs_of(flat, plan())
     assert costs == sorted(costs, reverse=True)
     assert flat[0].position == 5
+
+
+def test_all_groups_have_about_as_much_to_do() -> None:
+    sizes = np.random.default_rng(0).lognormal(3.0, 0.8, 500).astype(np.int64)
+    job = worlds.job(local=tacit.LocalSGD(lr=0.1, batch_size=10))
+    many = make_plan(job, build(job.task, model_seed(job)).layout, sizes)
+    groups = groups_of([Call(position) for position in range(len(sizes))], many, 100)
+    work = [sum(costs_of(group, many)) + 2 * len(group) for group in groups]
+    assert max(work) < 1.05 * min(work)
+    assert len(groups[0]) < len(groups[-1])
+
+
+@pytest.mark.parametrize("clients", [1, 2, 7, 12, 13])
+def test_clients_of_one_size_make_groups_of_one_size(clients: int) -> None:
+    job = worlds.job(cohort=tacit.All())
+    alike = make_plan(job, build(job.task, model_seed(job)).layout, np.full(clients, 20))
+    lengths = [len(g) for g in groups_of([Call(position) for position in range(clients)], alike, 4)]
+    assert max(lengths) - min(lengths) <= 1
+    assert max(lengths) <= 4
 
 
 def test_the_partition_does_not_depend_on_the_order_of_arrival() -> None:
