@@ -32,13 +32,11 @@ class Examples:
 
     def __post_init__(self) -> None:
         length = len(self.target)
-        if any(len(array) != length for array in self.inputs):
-            lengths = {len(array) for array in (*self.inputs, self.target)}
-            raise DataError(
-                "T201",
-                f"inputs and target differ in length: {sorted(lengths)}",
-                fix="Pass one row per example.",
-            )
+        for array in self.inputs:
+            if len(array) != length:
+                lengths = sorted({len(array) for array in (*self.inputs, self.target)})
+                what = f"inputs and target differ in length: {lengths}"
+                raise DataError("T201", what, fix="Pass one row per example.")
 
     @classmethod
     def of(cls, inputs: Any, target: Any) -> "Examples":

@@ -30,7 +30,7 @@ class Numbered(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
         if isinstance(index, slice):
             return tuple(self._name(i) for i in range(self.size)[index])
-        return self._name(range(self.size)[index])
+        return self._name(index if 0 <= index < self.size else range(self.size)[index])
 
     def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
         """Return the position of an id; ``ValueError`` if it is none of these."""

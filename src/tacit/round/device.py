@@ -1,5 +1,7 @@
 """One round as a device sees it, or a group of simulated ones: a machine without I/O."""
 
+from itertools import repeat
+
 import numpy as np
 import numpy.typing as npt
 
@@ -54,7 +56,7 @@ class RoundDevice:
         number = event.assignment.round
         if self._assignment is not None:
             raise RemoteProtocolError("T516", f"round {number} was assigned while another is under way")
-        if any(self._last_round.get(client, -1) >= number for client in event.clients):
+        if max(map(self._last_round.get, event.clients, repeat(-1)), default=-1) >= number:
             raise RemoteProtocolError("T516", f"round {number} is not newer than the last one: a replay")
         self._last_round.update(dict.fromkeys(event.clients, number))
         self._assignment, self._clients = event.assignment, event.clients

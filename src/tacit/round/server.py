@@ -109,7 +109,7 @@ class RoundServer:
 
     def _open(self, event: Opened, now: Seconds) -> tuple[ServerEffect, ...]:
         positions = drawn(self.cohort, len(event.available), self.seed, self.number)
-        self._invited = tuple(event.available[position] for position in positions)
+        self._invited = tuple(map(event.available.__getitem__, positions))
         self._waiting = set(self._invited)
         self._wanted = self.cohort.wanted(len(positions))
         self._opened_s, self.phase = now, "collecting"

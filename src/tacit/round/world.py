@@ -129,11 +129,16 @@ class VirtualWorld:
     def _reliability(self) -> Floats:
         return generator(self._seed, "world", "reliability").random(len(self._sizes))
 
+    @property
+    def is_instant(self) -> bool:
+        """Whether everybody answers at once."""
+        return self._world == World()
+
     def arrivals(self, round_number: int, positions: Indices) -> Arrivals:
         """Return when the clients at these positions of the population would answer in this round."""
         seconds = np.zeros(len(positions))
         dropped = np.zeros(len(positions), dtype=np.bool_)
-        if self._world == World():
+        if self.is_instant:
             return Arrivals(seconds, dropped)
         rng = generator(self._seed, round_number, "world")
         if self._world.duration is not None:

@@ -101,17 +101,21 @@ def guarded(examples: Examples) -> Examples:
 
     Otherwise a client would find other data in its next round than after a resume.
     """
-    if not any(array.flags.writeable for array in (*examples.inputs, examples.target)):
-        return examples
-    arrays = [array.view() for array in (*examples.inputs, examples.target)]
-    for array in arrays:
-        array.flags.writeable = False
-    return Examples(tuple(arrays[:-1]), arrays[-1])
+    for array in (*examples.inputs, examples.target):
+        if array.flags.writeable:
+            return Examples(tuple(map(_read_only, examples.inputs)), _read_only(examples.target))
+    return examples
+
+
+def _read_only(array: Array) -> Array:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _size(client: Client) -> int:
     arrays = (*client.examples.inputs, client.examples.target)
-    return _OVERHEAD + sum(_bytes_behind(array) for array in arrays)
+    return _OVERHEAD + sum(map(_bytes_behind, arrays))
 
 
 def _bytes_behind(array: Array) -> int:

@@ -1,5 +1,6 @@
 """One round in virtual time: who answers when, and whom it pays to train."""
 
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -28,12 +29,25 @@ from tacit.sim.process import Check
 from tacit.training.executor import Failure
 
 
-class _Arrival(NamedTuple):
-    """One client that will answer: its place, when, and how much of its work it will have done."""
+class _Queue(NamedTuple):
+    """Clients that will answer, in order of arrival: who, what each does, and when it will have done so."""
 
-    client: str
-    call: Call
-    at_s: float
+    clients: list[str]
+    calls: list[Call]
+    at_s: list[float]
+
+    def cut(self, count: int) -> "tuple[_Queue, _Queue]":
+        """Return the first ``count`` of them, and the others."""
+        return self._at(slice(count)), self._at(slice(count, None))
+
+    def sorted(self) -> "_Queue":
+        """Return them in order of arrival; ties stay in the cohort's order."""
+        order = sorted(range(len(self.at_s)), key=self.at_s.__getitem__)
+        clients, calls, at_s = self
+        return _Queue([clients[i] for i in order], [calls[i] for i in order], [at_s[i] for i in order])
+
+    def _at(self, part: slice) -> "_Queue":
+        return _Queue(self.clients[part], self.calls[part], self.at_s[part])
 
 
 class Timeline:
@@ -83,29 +97,35 @@ class Timeline:
         queue, dropped = self._arrivals(sent, opened)
         if dropped:
             self._tell(ClientsDropped(dropped), opened)
-        while queue and self._closed is None:
-            wave, queue = queue[: self._server.missing], queue[self._server.missing :]
-            self._train(sent.assignment, wave, vector, wave[-1].at_s)
+        while queue.calls and self._closed is None:
+            wave, queue = queue.cut(self._server.missing)
+            self._train(sent.assignment, wave, vector)
         if self._closed is None and sent.assignment.deadline_s is not None:
             self._tell(DeadlinePassed(), sent.assignment.deadline_s)
 
-    def _arrivals(self, sent: SendAssignment, opened: float) -> tuple[list[_Arrival], tuple[str, ...]]:
+    def _arrivals(self, sent: SendAssignment, opened: float) -> tuple[_Queue, tuple[str, ...]]:
         """Return who answers in time, in order of arrival, and who vanishes; the others come too late."""
+        deadline, keep = sent.assignment.deadline_s, self._run.buffers_of
+        if deadline is None and self._world.is_instant:
+            calls = [Call(*its) for its in zip(sent.positions, repeat(None), map(keep, sent.clients))]
+            return _Queue(list(sent.clients), calls, [opened] * len(calls)), ()
         drawn = self._world.arrivals(sent.assignment.round, np.array(sent.positions, dtype=np.int64))
-        deadline = sent.assignment.deadline_s
-        queue, dropped = [], []
+        queue, dropped = _Queue([], [], []), []
         for position, client, seconds, gone in zip(
             sent.positions, sent.clients, drawn.seconds.tolist(), drawn.dropped.tolist(), strict=True
         ):
-            at = opened + seconds
+            at, steps = opened + seconds, None
             if gone:
                 dropped.append(client)
-            elif deadline is None or at <= deadline:
-                queue.append(_Arrival(client, Call(position, None, self._run.buffers_of(client)), at))
-            elif steps := self._steps_until(sent.assignment, position, (deadline - opened) / seconds):
-                queue.append(_Arrival(client, Call(position, steps, self._run.buffers_of(client)), deadline))
-        queue.sort(key=lambda arrival: arrival.at_s)  # stable: ties stay in the cohort's order
-        return queue, tuple(dropped)
+                continue
+            if deadline is not None and at > deadline:
+                at = deadline
+                steps = self._steps_until(sent.assignment, position, (deadline - opened) / seconds)
+            if steps != 0:
+                queue.clients.append(client)
+                queue.calls.append(Call(position, steps, keep(client)))
+                queue.at_s.append(at)
+        return queue.sorted(), tuple(dropped)
 
     def _steps_until(self, assignment: Assignment, position: int, share: float) -> int:
         """Return how many steps a straggler will have done at the deadline, 0 if that is of no use."""
@@ -114,15 +134,16 @@ class Timeline:
             return 0
         return int(self._plan.job.algorithm.local.total_steps(size) * share)
 
-    def _train(self, assignment: Assignment, wave: list[_Arrival], vector: Vector, now: float) -> None:
-        calls = [arrival.call for arrival in wave]
-        groups = groups_of(calls, self._plan, self._trainers.choice.group)
+    def _train(self, assignment: Assignment, wave: _Queue, vector: Vector) -> None:
+        now = wave.at_s[-1]
+        groups = groups_of(wave.calls, self._plan, self._trainers.choice.group)
         done, partial = self._trainers.train(assignment, vector, groups, self._check)
         self._run.keep_buffers(done.buffers)
         self.failures |= done.failures
         if done.clients:
             trained = set(done.clients)
-            part = tuple(a.client for a in wave if a.call.max_steps is not None and a.client in trained)
+            stopped = (client for client, call in zip(*wave[:2], strict=True) if call.max_steps is not None)
+            part = tuple(client for client in stopped if client in trained)
             self._tell(UpdatesReceived(tuple(done.clients), partial, part), now)
         for client, failure in done.failures.items():
             if self._closed is None:

@@ -4,6 +4,7 @@ It lives as long as its parent: it reads requests from an inherited socket, and 
 """
 
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -52,6 +53,7 @@ def _serve(channel: socket.socket, connection: Connection) -> None:
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
         connection.send(_complaint(error))
         return
+    gc.freeze()  # what is there now stays: it need not be looked through for garbage again and again
     connection.send(None)
     while True:
         worker.prepare(connection.poll)

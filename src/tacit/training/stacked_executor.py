@@ -61,9 +61,9 @@ class StackedExecutor:
         self._runner.run(vector, packed, rows)
         if (packed.order[1:] < packed.order[:-1]).any():  # a group is often in packed order already
             rows = rows[np.argsort(packed.order)]
-        return Trained(
-            tuple(work.client for work in group), rows, tuple(len(work.examples) for work in group)
-        )
+        sizes = np.empty_like(packed.sizes)
+        sizes[packed.order] = packed.sizes
+        return Trained(tuple(work.client for work in group), rows, tuple(sizes.tolist()))
 
     def _train_fitting(self, vector: Vector, group: Sequence[ClientWork]) -> Trained:
         """Train together those whose data the program takes; the others fail, each for itself."""
