@@ -25,7 +25,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
@@ -84,6 +83,10 @@ def _measure(name: str, processes: int, rounds: int | None) -> dict[str, Any]:
     }
 
 
+_TURN_S = 1.0
+_MOST_PER_ROUND = 16  # of tacit's rounds for each of the plain loop's
+
+
 class Turn(NamedTuple):
     """One round: seconds on the wall, and of this process's processor time."""
 
@@ -95,17 +98,32 @@ Turns = list[Turn]
 
 
 def _take_turns(ours: "TacitLoop", theirs: "PlainLoop", rounds: int) -> tuple[Turns, Turns]:
-    """Play rounds in turns; who begins changes every time."""
+    """Play in turns of about a second, so that each finds its own data in the caches, as in a run of its own.
+
+    Who begins changes every time. ``rounds`` are the plain loop's; tacit plays as many as fit into its turns.
+    """
     mine: Turns = []
     plain: Turns = []
-    for round in range(1, rounds + 1):
-        if round % 2:
-            plain.append(_turn(partial(theirs.play, round)))
-            mine.append(_turn(ours.play))
-        else:
-            mine.append(_turn(ours.play))
-            plain.append(_turn(partial(theirs.play, round)))
+    numbers = iter(range(1, rounds + 1))
+    players = [
+        (plain, lambda: theirs.play(next(numbers))),
+        (mine, ours.play),
+    ]
+    while len(plain) < rounds:
+        for turns, play in players:
+            left = rounds - len(plain) if turns is plain else rounds * _MOST_PER_ROUND - len(mine)
+            turns += _turns(play, left)
+        players.reverse()
     return mine, plain
+
+
+def _turns(play: Callable[[], float], most: int) -> Turns:
+    """Play rounds for about a second: at least one, and at most so many."""
+    played: Turns = []
+    end = time.monotonic() + _TURN_S
+    while len(played) < most and (not played or time.monotonic() < end):
+        played.append(_turn(play))
+    return played
 
 
 def _turn(play: Callable[[], float]) -> Turn:

@@ -63,7 +63,7 @@ _W1 = Workload("w1", users=1000, cohort=50, batch_size=10, lr=0.1, rounds=6)
 
 WORKLOADS: dict[str, Workload] = {
     "w1": _W1,
-    "w2": Workload("w2", users=10_000, cohort=500, batch_size=10, lr=0.1, rounds=12),
+    "w2": Workload("w2", users=10_000, cohort=500, batch_size=10, lr=0.1, rounds=54),
     "w3": Workload("w3", users=1000, cohort=50, batch_size=10, lr=0.5, rounds=4),
     "w4": replace(_W1, name="w4", clip=1.0, noise_multiplier=0.5),
 }
