@@ -48,7 +48,10 @@ class Chain:
         bad = None if ctx.is_bounded else ~finite_rows(rows)
         for stage, spec in zip(self.stages, self.specs(ctx.spec), strict=False):
             # What is bounded stays so: a stage keeps to the bounds that it declares.
-            rows, memory = stage.encode(rows, memory, replace(ctx, spec=spec))
+            encoded, memory = stage.encode(rows, memory, replace(ctx, spec=spec))
+            if encoded.shape != rows.shape:
+                ctx = replace(ctx, room=0)  # it may have taken what was there
+            rows = encoded
         if bad is not None:
             rows[bad] = 0.0  # a stage that made such a row zero has hidden it from those after it
         return rows, memory

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import numpy as np
 from msgspec import Meta
 
-from tacit.core.layout import Rows, finite_rows
+from tacit.core.layout import Rows, finite_rows, wider_rows
 from tacit.core.part import Part
 from tacit.core.spec import SegmentSpec, UpdateSpec
 from tacit.core.stage import Memory, StageContext, Total
@@ -50,7 +50,7 @@ class Weigh(Part, frozen=True, tag="weigh"):
     def encode(self, rows: Rows, memory: Memory, ctx: StageContext) -> tuple[Rows, Memory]:
         finite = None if ctx.is_bounded else finite_rows(rows)
         weights = np.minimum(ctx.examples, self.largest).astype(np.float32)[:, None]
-        sent = np.empty((len(rows), rows.shape[1] + 1), dtype=np.float32)
+        sent = wider_rows(rows, 1, ctx.room)
         np.multiply(rows, weights, out=sent[:, :-1])
         sent[:, -1:] = weights
         if finite is not None:

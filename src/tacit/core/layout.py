@@ -12,9 +12,28 @@ Vector = npt.NDArray[np.float32]
 """One flat float32 vector, shape (size,)."""
 Rows = npt.NDArray[np.float32]
 """One flat vector per client, shape (clients, size)."""
+ROOM = 2
+"""Columns of free memory behind rows that ``empty_rows`` made: stages put there what they send along."""
 _BLOCK = 1 << 15  # coordinates handled at once: a block of float64 stays in the core's own cache
 _LARGEST = float(np.finfo(np.float32).max)
 _SQUARES_UNDERFLOW = 2.0**-60  # the squares of coordinates below it may become zero in float32
+
+
+def empty_rows(clients: int, size: int) -> Rows:
+    """Return rows to be filled, shape (clients, size), with ``ROOM`` for more behind them."""
+    return np.empty((clients, size + ROOM), dtype=np.float32)[:, :size]
+
+
+def wider_rows(rows: Rows, columns: int, room: int) -> Rows:
+    """Return rows to be filled that are that many columns wider.
+
+    Where there is room behind ``rows`` they share its memory: a large update need not be copied to send
+    a number along.
+    """
+    wide = (len(rows), rows.shape[1] + columns)
+    if columns <= room:
+        return np.lib.stride_tricks.as_strided(rows, wide, rows.strides)
+    return np.empty(wide, dtype=rows.dtype)
 
 
 def finite_rows(rows: Rows) -> npt.NDArray[np.bool_]:

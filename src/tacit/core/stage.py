@@ -28,6 +28,7 @@ class StageContext:
         examples: Number of training examples behind each row, shape ``(len(clients),)``.
         is_bounded: Whether somebody has made sure that every coordinate is finite and within the bound that
             ``spec`` declares, so that a stage need not look again.
+        room: Columns of memory behind the rows that a stage may take (see ``wider_rows``).
     """
 
     spec: UpdateSpec
@@ -36,6 +37,7 @@ class StageContext:
     clients: tuple[str, ...]
     examples: npt.NDArray[np.int64]
     is_bounded: bool = False
+    room: int = 0
 
 
 @runtime_checkable

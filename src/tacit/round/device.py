@@ -80,6 +80,7 @@ class RoundDevice:
             trained.clients,
             np.array(trained.examples, dtype=np.int64),
             is_bounded=True,
+            room=trained.room,
         )
         self._assignment = None
         rows, _ = self._codec.encode(trained.rows, {}, ctx)

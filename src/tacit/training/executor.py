@@ -60,6 +60,7 @@ class Trained:
         examples: Number of training examples of each.
         failures: The other clients, with the reason.
         buffers: Buffers that each client keeps for its next round, where they stay local.
+        room: Columns of free memory behind the rows.
     """
 
     clients: tuple[str, ...]
@@ -67,6 +68,7 @@ class Trained:
     examples: tuple[int, ...]
     failures: Mapping[str, Failure] = field(default_factory=dict)
     buffers: Mapping[str, Vector] = field(default_factory=dict)
+    room: int = 0
 
 
 class Choice(Settings, frozen=True):

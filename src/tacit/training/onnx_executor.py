@@ -3,9 +3,7 @@
 import traceback
 from collections.abc import Sequence
 
-import numpy as np
-
-from tacit.core.layout import Layout, Vector
+from tacit.core.layout import ROOM, Layout, Vector, empty_rows
 from tacit.core.local import LocalSGD
 from tacit.core.spec import UpdateSpec
 from tacit.core.terms import LocalTerms
@@ -44,7 +42,7 @@ class OnnxExecutor:
 
 def train_one_by_one(runner: ProgramRunner, vector: Vector, group: Sequence[ClientWork]) -> Trained:
     """Train every client by itself, so that one that raises fails alone."""
-    rows = np.empty((len(group), runner.spec.size), dtype=np.float32)
+    rows = empty_rows(len(group), runner.spec.size)
     done: list[ClientWork] = []
     failures: dict[str, Failure] = {}
     for work in group:
@@ -61,4 +59,5 @@ def train_one_by_one(runner: ProgramRunner, vector: Vector, group: Sequence[Clie
             continue
         done.append(work)
     clients = tuple(work.client for work in done)
-    return Trained(clients, rows[: len(done)], tuple(len(work.examples) for work in done), failures)
+    sizes = tuple(len(work.examples) for work in done)
+    return Trained(clients, rows[: len(done)], sizes, failures, room=ROOM)

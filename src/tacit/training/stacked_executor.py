@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tacit.core.layout import Layout, Vector
+from tacit.core.layout import ROOM, Layout, Vector, empty_rows
 from tacit.core.local import LocalSGD
 from tacit.core.spec import UpdateSpec
 from tacit.core.terms import LocalTerms
@@ -57,13 +57,13 @@ class StackedExecutor:
 
     def _train_together(self, vector: Vector, group: Sequence[ClientWork]) -> Trained:
         packed = pack(group, self._runner.local)
-        rows = np.empty((len(group), self.spec.size), dtype=np.float32)
+        rows, room = empty_rows(len(group), self.spec.size), ROOM
         self._runner.run(vector, packed, rows)
         if (packed.order[1:] < packed.order[:-1]).any():  # a group is often in packed order already
-            rows = rows[np.argsort(packed.order)]
+            rows, room = rows[np.argsort(packed.order)], 0
         sizes = np.empty_like(packed.sizes)
         sizes[packed.order] = packed.sizes
-        return Trained(tuple(work.client for work in group), rows, tuple(sizes.tolist()))
+        return Trained(tuple(work.client for work in group), rows, tuple(sizes.tolist()), room=room)
 
     def _train_fitting(self, vector: Vector, group: Sequence[ClientWork]) -> Trained:
         """Train together those whose data the program takes; the others fail, each for itself."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tacit.core.layout import Vector
+from tacit.core.layout import ROOM, Vector, empty_rows
 from tacit.core.local import LocalSGD
 from tacit.core.randomness import seed64
 from tacit.core.spec import UpdateSpec
@@ -45,7 +45,7 @@ class TorchExecutor:
         return self._spec
 
     def train(self, vector: Vector, group: Sequence[ClientWork]) -> Trained:
-        rows = np.empty((len(group), self._spec.size), dtype=np.float32)
+        rows = empty_rows(len(group), self._spec.size)
         start = torch.from_numpy(vector)
         done: list[ClientWork] = []
         failures: dict[str, Failure] = {}
@@ -60,9 +60,8 @@ class TorchExecutor:
                 buffers[work.client] = self._model.local.numpy().copy()
             done.append(work)
         clients = tuple(work.client for work in done)
-        return Trained(
-            clients, rows[: len(done)], tuple(len(work.examples) for work in done), failures, buffers
-        )
+        sizes = tuple(len(work.examples) for work in done)
+        return Trained(clients, rows[: len(done)], sizes, failures, buffers, room=ROOM)
 
     def _train_one(self, start: Tensor, work: ClientWork, row: Vector) -> Failure | None:
         """Train one client and write its update into ``row``; return why that failed, if it did."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tacit.core.layout import Vector
+from tacit.core.layout import ROOM, Vector
 from tacit.core.local import LocalSGD
 from tacit.core.randomness import seed64
 from tacit.core.spec import UpdateSpec
@@ -75,7 +75,7 @@ class RulesExecutor:
         self._stepper = StackStepper(local, terms, shapes)
         self._natures: dict[Signature, Nature] = {}
         self._torch = TorchExecutor(task, model, local, terms, seed)
-        self._buffer = torch.empty((0, self._spec.size), dtype=dtype)
+        self._buffer = torch.empty((0, self._spec.size + ROOM), dtype=dtype)
 
     @property
     def spec(self) -> UpdateSpec:
@@ -90,12 +90,12 @@ class RulesExecutor:
         done = self._train_together(start, works, rows) or self._train_apart(start, works, rows, failures)
         clients = tuple(work.client for work in done)
         sizes = tuple(len(work.examples) for work in done)
-        return Trained(clients, rows[: len(done)].numpy(), sizes, failures)
+        return Trained(clients, rows[: len(done)].numpy(), sizes, failures, room=ROOM)
 
     def _rows(self, clients: int) -> Tensor:
         if len(self._buffer) < clients:
-            self._buffer = torch.empty((clients, self._spec.size), dtype=self._dtype)
-        return self._buffer[:clients]
+            self._buffer = torch.empty((clients, self._spec.size + ROOM), dtype=self._dtype)
+        return self._buffer[:clients, : self._spec.size]
 
     def _train_together(
         self, start: Tensor, works: list[ClientWork], rows: Tensor
