@@ -1,5 +1,6 @@
 """How updates become one."""
 
+from tacit.aggregate.fixed_mean import FixedMean
 from tacit.aggregate.mean import WeightedMean
 
-__all__ = ["WeightedMean"]
+__all__ = ["FixedMean", "WeightedMean"]

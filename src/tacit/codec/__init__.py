@@ -1,7 +1,20 @@
 """From an update to what is sent, and back on the sum."""
 
+from tacit.codec.adaptive_clip import REACH, WITHIN, AdaptiveClip
 from tacit.codec.chain import Chain, Codec
-from tacit.codec.clip import ClipL2
+from tacit.codec.clip import ClipL1, ClipL2
 from tacit.codec.weigh import WEIGHT, Weigh
+from tacit.codec.withhold import Withhold
 
-__all__ = ["WEIGHT", "Chain", "ClipL2", "Codec", "Weigh"]
+__all__ = [
+    "REACH",
+    "WEIGHT",
+    "WITHIN",
+    "AdaptiveClip",
+    "Chain",
+    "ClipL1",
+    "ClipL2",
+    "Codec",
+    "Weigh",
+    "Withhold",
+]

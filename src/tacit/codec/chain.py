@@ -49,8 +49,7 @@ class Chain:
         for stage, spec in zip(self.stages, self.specs(ctx.spec), strict=False):
             # What is bounded stays so: a stage keeps to the bounds that it declares.
             encoded, memory = stage.encode(rows, memory, replace(ctx, spec=spec))
-            if encoded.shape != rows.shape:
-                ctx = replace(ctx, room=0)  # it may have taken what was there
+            ctx = replace(ctx, room=_room_left(ctx.room, rows, encoded))
             rows = encoded
         if bad is not None:
             rows[bad] = 0.0  # a stage that made such a row zero has hidden it from those after it
@@ -62,6 +61,12 @@ class Chain:
         for index in reversed(range(len(self.stages))):
             total = self.stages[index].decode(total, specs[index + 1], replace(ctx, spec=specs[index]))
         return total
+
+
+def _room_left(room: int, rows: Rows, encoded: Rows) -> int:
+    """Return how many columns are free behind what a stage made of rows that had so much room."""
+    is_same_memory = encoded.strides == rows.strides and encoded.ctypes.data == rows.ctypes.data
+    return room + rows.shape[1] - encoded.shape[1] if is_same_memory else 0
 
 
 @dataclass(frozen=True)

@@ -45,14 +45,63 @@ class ClipL2(Part, frozen=True, tag="clip_l2"):
 
     def encode(self, rows: Rows, memory: Memory, ctx: StageContext) -> tuple[Rows, Memory]:
         place = ctx.spec.slice(self.segment)
+        rows[~(finite_rows(rows[:, : place.start]) & finite_rows(rows[:, place.stop :]))] = 0.0
+        norms = clip_rows(rows[:, place], self.bound)
+        rows[~np.isfinite(norms)] = 0.0
+        return rows, memory
+
+    def decode(self, total: Total, sent: UpdateSpec, ctx: StageContext) -> Total:
+        return total
+
+
+def clip_rows(rows: Rows, bound: float) -> npt.NDArray[np.float64]:
+    """Scale rows down to an L2 norm of at most ``bound``, in place; one that is not finite becomes zero.
+
+    Returns:
+        The norms they had, in float64, shape (clients,); not finite where a row was not.
+    """
+    with np.errstate(invalid="ignore"):
+        norms: npt.NDArray[np.float64] = np.sqrt(squared_norms(rows))
+    _shorten(rows, norms, bound)
+    return norms
+
+
+def _shorten(rows: Rows, norms: npt.NDArray[np.float64], bound: float) -> None:
+    finite = np.isfinite(norms)
+    rows[~finite] = 0.0
+    long = finite & (norms > bound)
+    if long.any():
+        _scale(rows, np.divide(bound * _HAIR, norms, out=np.ones_like(norms), where=long))
+
+
+class ClipL1(Part, frozen=True, tag="clip_l1"):
+    """Scale one segment of an update down so that its L1 norm is at most ``bound``.
+
+    Laplace noise is measured against this norm. As an L2 norm is never larger than the L1 norm, the segment
+    is bounded in L2, too. A row that is not finite becomes zero.
+
+    Attributes:
+        bound: Largest L1 norm of the segment, before weighing.
+        segment: Which segment is clipped; the others pass unchanged.
+
+    >>> ClipL1(bound=1.0).plan(UpdateSpec.of(parameters=4)).l2_bound
+    1.0
+    """
+
+    bound: Positive
+    segment: str = "parameters"
+
+    def plan(self, spec: UpdateSpec) -> UpdateSpec:
+        return ClipL2(bound=self.bound, segment=self.segment).plan(spec)
+
+    def encode(self, rows: Rows, memory: Memory, ctx: StageContext) -> tuple[Rows, Memory]:
+        place = ctx.spec.slice(self.segment)
+        rows[~(finite_rows(rows[:, : place.start]) & finite_rows(rows[:, place.stop :]))] = 0.0
         part = rows[:, place]
-        with np.errstate(invalid="ignore"):
-            norm = np.sqrt(squared_norms(part))
-        finite = np.isfinite(norm) & finite_rows(rows[:, : place.start]) & finite_rows(rows[:, place.stop :])
-        rows[~finite] = 0.0
-        long = finite & (norm > self.bound)
-        if long.any():
-            _scale(part, np.divide(self.bound * _HAIR, norm, out=np.ones_like(norm), where=long))
+        with np.errstate(invalid="ignore", over="ignore"):
+            norms = np.array([np.abs(row, dtype=np.float64).sum() for row in part])
+        _shorten(part, norms, self.bound)
+        rows[~np.isfinite(norms)] = 0.0
         return rows, memory
 
     def decode(self, total: Total, sent: UpdateSpec, ctx: StageContext) -> Total:

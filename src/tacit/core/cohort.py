@@ -109,6 +109,37 @@ class Poisson(Part, frozen=True, tag="poisson"):
         return self.rate * population
 
 
+class TruncatedPoisson(Part, frozen=True, tag="truncated_poisson"):
+    """Invite every client independently with the same probability, and never more than ``cap`` of them.
+
+    Of a larger sample ``cap`` clients are kept, chosen uniformly: rounds cannot grow beyond what the server
+    can take, and the account knows of it (Chua et al. 2024, arXiv 2411.04205).
+
+    Attributes:
+        rate: That probability.
+        cap: The largest number of clients.
+
+    >>> len(TruncatedPoisson(rate=1.0, cap=3).sample(5, np.random.default_rng(0)))
+    3
+    """
+
+    rate: Share
+    cap: Count
+
+    def sample(self, population: int, rng: np.random.Generator) -> Indices:
+        size = min(int(rng.binomial(population, self.rate)), self.cap)
+        return np.sort(rng.choice(population, size, replace=False, shuffle=False)).astype(np.int64)
+
+    def wanted(self, invited: int) -> int:
+        return invited
+
+    def largest(self, population: int) -> int:
+        return min(self.cap, Poisson(rate=self.rate).largest(population))
+
+    def expected(self, population: int) -> float:
+        return min(self.rate * population, float(self.cap))
+
+
 class All(Part, frozen=True, tag="all"):
     """Invite every client in every round: the usual choice for a few hospitals or banks."""
 

@@ -29,6 +29,7 @@ class StageContext:
         is_bounded: Whether somebody has made sure that every coordinate is finite and within the bound that
             ``spec`` declares, so that a stage need not look again.
         room: Columns of memory behind the rows that a stage may take (see ``wider_rows``).
+        clipping_bound: The clipping bound of this round, where it moves from round to round.
     """
 
     spec: UpdateSpec
@@ -38,6 +39,7 @@ class StageContext:
     examples: npt.NDArray[np.int64]
     is_bounded: bool = False
     room: int = 0
+    clipping_bound: float | None = None
 
 
 @runtime_checkable

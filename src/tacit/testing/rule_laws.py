@@ -75,20 +75,29 @@ def law_folding_is_lifting_and_merging(rule: Rule) -> None:
 
 
 def law_nothing_has_no_mean(rule: Rule) -> None:
-    """Check: the mean of an empty cohort is None, never a division by zero."""
+    """Check: the mean of an empty cohort is None, or zero over a public number; never a division by zero."""
     empty = _GRID.to_float(rule.empty(_GRID).total)
-    assert rule.finish(empty, _CODEC.sent) is None
+    mean = rule.finish(empty, _CODEC.sent)
+    assert mean is None or not mean.any()
 
 
 def law_the_mean_of_equal_updates_is_that_update(rule: Rule) -> None:
-    """Check: whatever their weights, equal updates have that mean, to float32's rounding."""
+    """Check: whatever their weights, equal updates have that mean, to float32's rounding.
+
+    A rule that divides by a public number gives their sum over that number instead.
+    """
+    public = getattr(rule, "denominator", None)
 
     @given(sent=sound_rows())
     def law(sent: Rows) -> None:
         equal = np.repeat(sent[:1], 4, axis=0)
         mean = rule.finish(_GRID.to_float(_lift(rule, equal).total), _CODEC.sent)
         assert mean is not None
-        np.testing.assert_allclose(mean, equal[0], rtol=2e-6, atol=2e-9)
+        if public is None:
+            np.testing.assert_allclose(mean, equal[0], rtol=2e-6, atol=2e-9)
+        else:
+            total = _encode(equal)[:, : len(mean)].sum(axis=0, dtype=np.float64)
+            np.testing.assert_allclose(mean, total / public, rtol=2e-6, atol=2e-9 * _CODEC.sent.size)
 
     law()
 

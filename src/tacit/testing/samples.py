@@ -2,16 +2,19 @@
 
 from pathlib import Path
 
-from tacit.aggregate import WeightedMean
+from tacit.aggregate import FixedMean, WeightedMean
 from tacit.algorithms import FedAvg, ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
-from tacit.codec import ClipL2, Weigh
-from tacit.core.cohort import All, FixedSize, Poisson
+from tacit.codec import AdaptiveClip, ClipL1, ClipL2, Weigh, Withhold
+from tacit.core.cohort import All, FixedSize, Poisson, TruncatedPoisson
 from tacit.core.events import (
     ComposedEvent,
+    CorrelatedEvent,
     GaussianEvent,
+    LaplaceEvent,
     NonPrivateEvent,
     PoissonSampledEvent,
     RepeatedEvent,
+    TruncatedPoissonSampledEvent,
 )
 from tacit.core.local import LocalSGD
 from tacit.core.part import Part
@@ -31,6 +34,8 @@ from tacit.data import (
     Shakespeare,
     Shards,
 )
+from tacit.privacy import AdaptiveClipping, FixedClipping, LocalNoise, SegmentClipping
+from tacit.privacy.mechanisms import BandedInverse, BandedSquareRoot, Gaussian, Laplace
 from tacit.round import LogNormalDuration, Patience, RandomDropout, TargetMetric, UnreliableClients
 
 _GAUSSIAN = GaussianEvent(noise_multiplier=1.5)
@@ -42,6 +47,7 @@ def samples() -> tuple[Part, ...]:
         *_codec(),
         *_learning(),
         *_events(),
+        *_privacy(),
         *(IID(), Dirichlet(alpha=0.3), Shards(classes_per_client=2), QuantitySkew(alpha=1.0), Natural()),
         *_sources(),
         *(TargetMetric(metric="accuracy", value=0.9), Patience(rounds=3)),
@@ -56,6 +62,9 @@ def _codec() -> tuple[Part, ...]:
         Weigh(),
         Weigh(by="uniform"),
         Weigh(cap=10),
+        ClipL1(bound=1.0),
+        Withhold(),
+        AdaptiveClip(initial=1.0),
     )
 
 
@@ -73,11 +82,26 @@ def _learning() -> tuple[Part, ...]:
     local = LocalSGD(lr=0.1)
     return (
         WeightedMean(),
+        FixedMean(denominator=5.0),
         local,
         LocalSGD(lr=0.1, batch_size="all", steps=3, momentum=0.9),
         FedAvg(local=local, server=ServerAdam()),
         *(ServerSGD(), ServerSGD(lr=0.5, momentum=0.9), ServerAdam(), ServerYogi(), ServerAdagrad()),
-        *(All(), FixedSize(5), FixedSize(5, over_selection=1.4), Poisson(rate=0.2)),
+        *(
+            All(),
+            FixedSize(5),
+            FixedSize(5, over_selection=1.4),
+            Poisson(rate=0.2),
+            TruncatedPoisson(rate=0.2, cap=7),
+        ),
+    )
+
+
+def _privacy() -> tuple[Part, ...]:
+    return (
+        *(FixedClipping(bound=1.0), AdaptiveClipping(), SegmentClipping(bounds={"parameters": 1.0})),
+        *(Gaussian(), Laplace(), BandedInverse(), BandedSquareRoot(bands=4)),
+        LocalNoise(scale=1.0, randomness="seeded"),
     )
 
 
@@ -88,4 +112,7 @@ def _events() -> tuple[Part, ...]:
         PoissonSampledEvent(rate=0.1, event=_GAUSSIAN),
         RepeatedEvent(event=_GAUSSIAN, count=3),
         ComposedEvent(events=(_GAUSSIAN, NonPrivateEvent())),
+        LaplaceEvent(noise_multiplier=2.0),
+        TruncatedPoissonSampledEvent(rate=0.1, cap=20, population=100, event=_GAUSSIAN),
+        CorrelatedEvent(noise_multiplier=1.0, steps=10, min_separation=5, mechanism="banded_inverse"),
     )

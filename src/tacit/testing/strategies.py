@@ -21,9 +21,9 @@ def rows(draw: st.DrawFn, *, kinds: tuple[str, ...] = _KINDS, size: int = SIZE) 
     return np.stack([_row(kind, rng, size) for kind in chosen])
 
 
-def sound_rows() -> st.SearchStrategy[Rows]:
+def sound_rows(size: int = SIZE) -> st.SearchStrategy[Rows]:
     """Draw rows as a device lets them out: finite and within the coordinate limit."""
-    return rows(kinds=("honest", "zero", "tiny", "large", "spike"))
+    return rows(kinds=("honest", "zero", "tiny", "large", "spike"), size=size)
 
 
 def spec() -> UpdateSpec:

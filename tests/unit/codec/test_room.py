@@ -47,7 +47,7 @@ def test_rows_grow_in_place_as_far_as_there_is_room(columns: int) -> None:
 
 
 def test_room_is_taken_once() -> None:
-    # The second of two stages must not write over what the first has put there.
+    # What the first of two stages has taken is not offered to the second.
     chain = Chain((ClipL2(bound=1.0), Weigh(cap=100), _Again()))
     sent, _ = chain.encode(with_room(), {}, replace(CONTEXT, room=ROOM))
     plain, _ = chain.encode(VALUES.copy(), {}, CONTEXT)
@@ -61,5 +61,5 @@ class _Again(Weigh, frozen=True, tag="test_again"):
         return spec
 
     def encode(self, rows: Rows, memory: object, ctx: StageContext) -> tuple[Rows, object]:  # type: ignore[override]
-        assert ctx.room == 0
+        assert ctx.room in (0, ROOM - 1)
         return rows, memory
