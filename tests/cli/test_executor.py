@@ -1,5 +1,8 @@
 from pathlib import Path
 
+import pytest
+import torch
+
 
 def test_run_says_who_trains_and_why(tacit, job: Path) -> None:
     assert "executor    torch: the run is too short for another executor to pay" in tacit("run", str(job)).out
@@ -10,6 +13,15 @@ def test_an_executor_can_be_named(tacit, job: Path) -> None:
     assert ended.code == 0
     assert ended.json["executor"] == "rules"
     assert "rules, 64 clients at a time: asked for; equal to torch to" in ended.err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_gpu_that_is_not_here_is_refused_and_auto_does_without(tacit, job: Path) -> None:
+    ended = tacit("run", str(job), "--device", "cuda")
+    assert ended.code == 2
+    assert "T105" in ended.err
+    assert "no GPU here" in ended.err
+    assert tacit("run", str(job), "--device", "auto").code == 0
 
 
 def test_an_executor_that_nobody_knows_is_refused(tacit, job: Path) -> None:

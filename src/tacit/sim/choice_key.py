@@ -18,18 +18,19 @@ from tacit.sim.machine import features, machine, versions
 from tacit.training.flat import FlatModel
 
 
-def choice_key(plan: Plan, model: FlatModel, examples: Examples) -> str:
+def choice_key(plan: Plan, model: FlatModel, examples: Examples, device: str = "") -> str:
     """Return the digest of task, local training, data shapes, cohort and machine.
 
     Args:
         plan: The job and what follows from it.
         model: The job's model.
         examples: Those of any client; only their shapes and dtypes count.
+        device: What an executor computes on that can do so elsewhere than on the processor, in words.
     """
     algorithm = plan.job.algorithm
     terms = algorithm.terms()
     correction = None if terms.correction is None else hashlib.sha256(terms.correction.tobytes()).hexdigest()
-    here = {"machine": machine(), "features": features(), "cores": os.cpu_count()}
+    here = {"machine": machine(), "features": features(), "cores": os.cpu_count(), "device": device}
     return _digest(
         _task(plan, model, examples),
         encode(algorithm.local),

@@ -19,8 +19,9 @@ from tacit.store.choices import ChoiceCache, KeptChoice
 from tacit.training.agreement import Agreement
 from tacit.training.calibrate import Calibration
 from tacit.training.executor import Choice, Executor, UnsupportedError
-from tacit.training.executors import EXECUTORS, Recipe, build_executor
+from tacit.training.executors import EXECUTORS, ON_DEVICES, Recipe, build_executor
 from tacit.training.flat import FlatModel
+from tacit.training.functional_device import Device, device_beside
 from tacit.training.program import Kind
 
 AUTO = "auto"
@@ -36,6 +37,8 @@ _EXPORT_S, _EXPORT_OF_SLOW_STEPS_S, _SLOW_STEP_S = 4.0, 3600.0, 0.005
 _TOO_SHORT = "the run is too short for another executor to pay"
 _NOBODY = "no client of the first cohort has data that can be loaded"
 _NOT_EXPORTED = "not exported, the run is too short to pay for it"
+_CPU = Device()
+_FUNCTIONAL = "functional"  # the executor that computes on the device it is told
 
 Exporter = Callable[[Recipe, Examples, Kind], bytes]
 """Exports a program of a kind for examples like these; raises ``UnsupportedError`` if that cannot be done."""
@@ -76,6 +79,7 @@ def choose(
     cache: ChoiceCache | None = None,
     build: Builder = build_executor,
     export: Exporter | None = None,
+    device: Device = _CPU,
 ) -> Chosen:
     """Choose the executor of a run that begins, and how many clients it trains at a time.
 
@@ -92,18 +96,21 @@ def choose(
         cache: What was chosen before; by default that of this user.
         build: Builds an executor by its name.
         export: Exports a program.
+        device: Where to train. On another one than the processor there is one executor, and if that cannot
+            train the task or is no faster, torch does on the processor.
 
     Raises:
-        ConfigError: There is no executor of that name.
+        ConfigError: There is no executor of that name, or not on that device.
         PlanError: The one that was asked for cannot train this task.
     """
-    check_executor(executor)
+    check_executor(executor, device)
     if executor == "torch":
         return _torch(plan, "asked for")
     if executor == AUTO and _steps_of(plan) < _FEW_STEPS:
         return _torch(plan, _TOO_SHORT)
     told = exporting or _nothing
-    chooser = _Chooser(plan, population, model, cache or ChoiceCache(), build, export or _export, told)
+    kept = cache or ChoiceCache()
+    chooser = _Chooser(plan, population, model, kept, build, export or _export, told, device)
     try:
         return chooser.find_out() if executor == AUTO else chooser.asked_for(executor)
     finally:
@@ -119,6 +126,7 @@ def choose_again(
     executor: str = AUTO,
     *,
     build: Builder = build_executor,
+    device: Device = _CPU,
 ) -> Chosen:
     """Return the choice that an unfinished run began with.
 
@@ -130,22 +138,28 @@ def choose_again(
         program: The program it began with.
         executor: What was asked for now.
         build: Builds an executor by its name.
+        device: Where to train.
 
     Raises:
-        ConfigError: Another executor was asked for, or this one does not work here.
+        ConfigError: Another executor or device was asked for, or this executor does not work here.
     """
-    check_executor(executor)
+    check_executor(executor, device)
     if executor not in (AUTO, info.executor):
         what = f"the run began with the executor `{info.executor}`, not `{executor}`"
         fix = "Resume without naming an executor, or start a new run."
         raise ConfigError("T142", what, where="executor", fix=fix)
+    before = device_beside(info.machine)
+    if info.executor == _FUNCTIONAL and before != device.label:
+        what = f"the run began on {before or 'the processor'}, not on {device}"
+        fix = "Resume with the device it began with (--device), or start a new run."
+        raise ConfigError("T142", what, where="device", fix=fix)
     choice = Choice(executor=info.executor, group=info.group or plan.group, reason=info.executor_reason)
     if choice.executor == "torch":
         return Chosen(choice)
     chosen = Chosen(choice, {} if program is None else {choice.executor: program})
     objection = "its program is missing or damaged" if chosen.program_sha256 != info.program_sha256 else ""
     if not objection:
-        chooser = _Chooser(plan, population, model, ChoiceCache(), build, _export, _nothing)
+        chooser = _Chooser(plan, population, model, ChoiceCache(), build, _export, _nothing, device)
         try:
             objection = chooser.tried(chosen).objection
         finally:
@@ -157,8 +171,8 @@ def choose_again(
     return chosen
 
 
-def check_executor(name: str) -> None:
-    """Refuse the name of an executor that there is not.
+def check_executor(name: str, device: Device = _CPU) -> None:
+    """Refuse the name of an executor that there is not, or not on that device.
 
     Raises:
         ConfigError: There is none.
@@ -167,6 +181,9 @@ def check_executor(name: str) -> None:
     if name not in known:
         what = f"there is no executor `{name}`{nearest(name, known)}"
         raise ConfigError("T141", what, where="executor", fix=f"One of: {', '.join(known)}.")
+    if not device.is_cpu and name not in (AUTO, *ON_DEVICES):
+        what = f"the executor `{name}` trains on the processor alone, not on `{device.name}`"
+        raise ConfigError("T109", what, where="executor", fix="Leave out the device, or name `functional`.")
 
 
 @dataclass
@@ -180,15 +197,16 @@ class _Chooser:
     build: Builder
     export: Exporter
     exporting: Listener
+    device: Device
 
     def __post_init__(self) -> None:
-        self.trial = Trial(self.plan, self.population, self.model, self.build)
+        self.trial = Trial(self.plan, self.population, self.model, self.build, self.device)
 
     def find_out(self) -> Chosen:
         """Return what was found before, or calibrate."""
         if not self.trial.sample:
             return _torch(self.plan, _NOBODY)
-        key = choice_key(self.plan, self.model, self._examples)
+        key = choice_key(self.plan, self.model, self._examples, str(self.device))
         # The same run again gets the same executor, whatever longer or shorter ones have found since.
         lasting = with_length(key, _steps_of(self.plan))
         known = self._kept(lasting)
@@ -213,11 +231,11 @@ class _Chooser:
             programs = {executor: self._program(executor)} if executor in _KINDS else {}
         except UnsupportedError as error:
             raise _unsupported(executor, str(error)) from None
-        chosen = Chosen(Choice(executor=executor, group=self.plan.group), programs)
+        chosen = Chosen(Choice(executor=executor, group=self.trial.untimed_group), programs)
         found = self.tried(chosen)
         if found.objection:
             raise _unsupported(executor, found.objection)
-        reason = f"asked for; equal to torch to {found.error:.0e}"
+        reason = f"asked for; {self._where(executor)}equal to torch to {found.error:.0e}"
         return Chosen(msgspec.structs.replace(chosen.choice, reason=reason), programs)
 
     def tried(self, chosen: Chosen) -> Agreement:
@@ -238,7 +256,13 @@ class _Chooser:
         return self.trial.sample[0].examples
 
     def _calibrated(self, calibration: Calibration) -> Chosen:
-        """Time the executors that cost nothing to build, then, if that pays, those that need an export."""
+        """Time the executors that cost nothing to build, then, if that pays, those that need an export.
+
+        On another device than the processor there is one to time. On the processor it is left out: what it
+        does the rules and the programs do with less around it.
+        """
+        if not self.device.is_cpu:
+            return self._calibrated_on_device(calibration)
         calibration.try_out("rules", partial(self.trial.build, "rules", {}), self.trial.groups("rules"))
         programs: dict[str, bytes] = {}
         for name, kind in _KINDS.items():
@@ -252,6 +276,19 @@ class _Chooser:
             calibration.try_out(name, build, self.trial.groups(name), reference)
         choice = calibration.choose()
         return Chosen(choice, {name: data for name, data in programs.items() if name == choice.executor})
+
+    def _calibrated_on_device(self, calibration: Calibration) -> Chosen:
+        name = _FUNCTIONAL
+        build, reference = partial(self.trial.build, name, {}), partial(self.trial.reference, name)
+        calibration.try_out(name, build, self.trial.groups(name), reference)
+        choice = calibration.choose()
+        return Chosen(msgspec.structs.replace(choice, reason=self._where(choice.executor) + choice.reason))
+
+    def _where(self, executor: str) -> str:
+        """Return words for where an executor trains, if that is worth a word."""
+        if self.device.is_cpu:
+            return ""
+        return f"on {self.device if executor == _FUNCTIONAL else 'the processor'}, "
 
     def _built(self, name: str, programs: dict[str, bytes]) -> Executor:
         programs[name] = self._program(name)

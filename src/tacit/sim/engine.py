@@ -19,6 +19,7 @@ from tacit.sim.client_data import ClientData, guarded
 from tacit.training import Task
 from tacit.training.executor import Choice, ClientWork, Failure, Trained
 from tacit.training.executors import Recipe, build_executor
+from tacit.training.functional_device import Device
 
 if TYPE_CHECKING:
     from tacit.training.evaluate import Evaluator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 KEPT_BYTES = 128 * 1024 * 1024
 """Clients' data that all processes of a run keep between rounds."""
+_CPU = Device()
 
 
 class Call(NamedTuple):
@@ -82,6 +84,7 @@ class Engine:
         programs: Exported programs, for the executors that run one.
         task: Returns the job's task, where the plan's own cannot be used in this process yet.
         kept_bytes: How much of clients' data to keep between rounds.
+        device: Where an executor computes that can do so elsewhere than on the processor.
     """
 
     def __init__(
@@ -94,8 +97,9 @@ class Engine:
         *,
         task: Callable[[], Task] | None = None,
         kept_bytes: int = KEPT_BYTES,
+        device: Device = _CPU,
     ) -> None:
-        self._plan, self._population = plan, population
+        self._plan, self._population, self._where = plan, population, device
         self._task = task or (lambda: plan.job.task)
         self._data = ClientData(population, kept_bytes)
         self._expected: Iterator[int] = iter(())
@@ -120,7 +124,7 @@ class Engine:
         return Evaluator(self._task(), self.model)
 
     def _recipe(self, programs: dict[str, bytes]) -> Recipe:
-        recipe = recipe_of(self._plan, lambda: self.model, programs)
+        recipe = recipe_of(self._plan, lambda: self.model, programs, self._where)
         return recipe if self.choice.executor in programs else replace(recipe, task=self._task())
 
     def train(
@@ -204,13 +208,15 @@ class Engine:
 
 
 def recipe_of(
-    plan: Plan, model: "Callable[[], FlatModel]", programs: dict[str, bytes] | None = None
+    plan: Plan,
+    model: "Callable[[], FlatModel]",
+    programs: dict[str, bytes] | None = None,
+    device: Device = _CPU,
 ) -> Recipe:
     """Return what an executor of this plan is built from."""
-    algorithm = plan.job.algorithm
-    return Recipe(
-        plan.job.task, plan.layout, algorithm.local, algorithm.terms(), plan.job.seed, model, programs or {}
-    )
+    job = plan.job
+    local, terms = job.algorithm.local, job.algorithm.terms()
+    return Recipe(job.task, plan.layout, local, terms, job.seed, model, programs or {}, device)
 
 
 def _sound(buffers: Mapping[str, Vector], clients: Sequence[str]) -> dict[str, Vector]:

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, cached_property
 
 import numpy as np
@@ -19,18 +20,23 @@ from tacit.training.calibrate import Calibration, draws_random_numbers
 from tacit.training.executor import ClientWork, Executor
 from tacit.training.executors import Recipe, build_executor
 from tacit.training.flat import FlatModel
+from tacit.training.functional_device import Device
 
 Builder = Callable[[str, Recipe], Executor]
 """Builds the executor of that name; raises ``UnsupportedError`` if it cannot train the task."""
 
 PROGRAM_EXECUTORS = ("stacked", "onnx")
 """The executors that run an exported program."""
+_GIVEN_DRAWS = (*PROGRAM_EXECUTORS, "functional")  # their dropout is given its numbers
 
 _GROUP_BYTES = 128 * 1024 * 1024  # for the rows of a group and what is computed beside them
+_GROUP_BYTES_BESIDE_A_GPU = 2 * 1024**3  # likewise; it is fast only if it has much to do at once
 _VECTORS = 4  # of the model's size for each client of a group
 _LARGEST_GROUP = 256
+_UNTIMED_GROUP = 64
 _FEWEST_GROUPS = 8  # of a cohort where torch trains, which gains nothing from large ones
 _COMPARED = 8  # clients
+_CPU = Device()
 
 
 def torch_group(plan: Plan) -> int:
@@ -46,12 +52,20 @@ class Trial:
         population: All clients.
         model: The job's model; its state is overwritten by training, and restored by ``close``.
         build: Builds an executor by its name.
+        device: Where an executor computes that can do so elsewhere than on the processor.
     """
 
     def __init__(
-        self, plan: Plan, population: Population, model: FlatModel, build: Builder = build_executor
+        self,
+        plan: Plan,
+        population: Population,
+        model: FlatModel,
+        build: Builder = build_executor,
+        device: Device = _CPU,
     ) -> None:
         self._plan, self._population, self._model, self._build = plan, population, model, build
+        self._device = device
+        self._processes = (os.cpu_count() or 1) if device.is_cpu else 1  # that may train, at most
         self.vector = model.vector()
         self._calls = _first_cohort(plan)
 
@@ -84,7 +98,8 @@ class Trial:
         Raises:
             UnsupportedError: It cannot train this task.
         """
-        return self._build(name, self.recipe(programs))
+        example = self.sample[0].examples if self.sample else None
+        return self._build(name, replace(self.recipe(programs), examples=example))
 
     def reference(self, name: str) -> Executor:
         """Return the plain torch executor that an executor is to be compared with.
@@ -92,7 +107,7 @@ class Trial:
         Raises:
             UnsupportedError: There is none: the model draws random numbers that a program cannot be given.
         """
-        if name not in PROGRAM_EXECUTORS or not self.draws:
+        if name not in _GIVEN_DRAWS or not self.draws:
             return self.build("torch", {})
         from tacit.training.drawn_torch import DrawnTorchExecutor  # late: it imports what exports need
 
@@ -100,7 +115,7 @@ class Trial:
 
     def recipe(self, programs: dict[str, bytes]) -> Recipe:
         """Return what executors are built from."""
-        return recipe_of(self._plan, lambda: self._model, programs)
+        return recipe_of(self._plan, lambda: self._model, programs, self._device)
 
     def calibration(self) -> Calibration:
         """Return the means to time executors and to compare them with torch."""
@@ -111,8 +126,8 @@ class Trial:
             self._plan.job.algorithm.local,
             torch_group(self._plan),
             cache(self.stretch),
-            # Of this process alone: what others do on this machine must not choose.
-            time.process_time,
+            # Of this process alone: what others do on this machine must not choose. But it waits for a GPU.
+            time.process_time if self._device.is_cpu else time.perf_counter,
             checked=min(_COMPARED, self._plan.group),
         )
 
@@ -127,11 +142,15 @@ class Trial:
         powers = [2**power for power in range(self._largest_group.bit_length())]
         return tuple(sorted({min((power, self._even(power)), key=self.stretch) for power in powers}))
 
+    @property
+    def untimed_group(self) -> int:
+        """The size of groups where none is timed: from the model, and beside a GPU from the cohort, too."""
+        return self._plan.group if self._device.is_cpu else min(_UNTIMED_GROUP, self._largest_group)
+
     def _even(self, group: int) -> int:
         """Return a size of about that many clients that gives each core as many groups as the others."""
-        cores = os.cpu_count() or 1
-        rounds = max(1, round(len(self._calls) / group / cores))
-        return min(self._largest_group, math.ceil(len(self._calls) / (rounds * cores)))
+        rounds = max(1, round(len(self._calls) / group / self._processes))
+        return min(self._largest_group, math.ceil(len(self._calls) / (rounds * self._processes)))
 
     def stretch(self, group: int) -> float:
         """Return how long a round takes if it is cut into groups of that size, in steps.
@@ -140,7 +159,7 @@ class Trial:
         so that the model does not depend on it.
         """
         costs = [sum(costs_of(calls, self._plan)) for calls in groups_of(self._calls, self._plan, group)]
-        spread = _longest(costs, os.cpu_count() or 1)
+        spread = _longest(costs, self._processes)
         return math.sqrt(max(1, sum(costs)) * max(1, spread))
 
     def close(self) -> None:
@@ -149,7 +168,8 @@ class Trial:
 
     @property
     def _largest_group(self) -> int:
-        by_memory = _GROUP_BYTES // (_VECTORS * 4 * self._plan.codec.spec.size)
+        most = _GROUP_BYTES if self._device.is_cpu else _GROUP_BYTES_BESIDE_A_GPU
+        by_memory = most // (_VECTORS * 4 * self._plan.codec.spec.size)
         return max(1, min(_LARGEST_GROUP, by_memory, len(self._calls)))
 
 

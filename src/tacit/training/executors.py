@@ -4,18 +4,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tacit.core.examples import Examples
 from tacit.core.layout import Layout
 from tacit.core.local import LocalSGD
 from tacit.core.terms import LocalTerms
 from tacit.training.executor import Executor, UnsupportedError
+from tacit.training.functional_device import Device
 from tacit.training.task import Task
 
 if TYPE_CHECKING:
     from tacit.training.flat import FlatModel
     from tacit.training.program import Program
 
-EXECUTORS = ("torch", "rules", "stacked", "onnx")
+EXECUTORS = ("torch", "rules", "stacked", "onnx", "functional")
 """Names of the executors; the first one always works."""
+ON_DEVICES = ("torch", "functional")
+"""Those that may train where a device is named: the first one does so on the processor all the same."""
+
+_CPU = Device()
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class Recipe:
         seed: The job's seed.
         model: Returns the task's model, built when first asked for: whoever runs a program needs none.
         programs: Exported programs (ONNX graphs) by the name of the executor that runs them.
+        device: Where an executor computes that can do so elsewhere than on the processor.
+        examples: Some of a client's examples to try the executor out on, where that is wanted.
     """
 
     task: Task
@@ -39,6 +47,8 @@ class Recipe:
     seed: int
     model: Callable[[], "FlatModel"]
     programs: dict[str, bytes] = field(default_factory=dict)
+    device: Device = _CPU
+    examples: Examples | None = None
 
 
 def build_executor(name: str, recipe: Recipe) -> Executor:
@@ -69,6 +79,15 @@ def build_executor(name: str, recipe: Recipe) -> Executor:
             from tacit.training.rules import RulesExecutor
 
             return RulesExecutor(recipe.task, recipe.model(), recipe.local, recipe.terms, recipe.seed)
+        case "functional":
+            from tacit.training.functional_executor import FunctionalExecutor
+
+            functional = FunctionalExecutor(
+                recipe.task, recipe.model(), recipe.local, recipe.terms, recipe.seed, recipe.device
+            )
+            if recipe.examples is not None:
+                functional.try_out(recipe.examples)
+            return functional
     raise KeyError(name)
 
 
