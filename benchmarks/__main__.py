@@ -108,6 +108,17 @@ def _startup_rows(figures: dict[str, Any]) -> Iterator[Row]:
         yield _at_most(f"{key}: seconds", figures["seconds"][key], limit)
 
 
+def _privacy_rows(figures: dict[str, Any]) -> Iterator[Row]:
+    noise = figures["noise"]
+    for size, found in noise["ns_per_coordinate"].items():
+        yield _at_most(f"noise of {size} coordinates, ns each", found["noise"], noise["limit_ns"])
+    for size, found in figures["clip_ns_per_coordinate"].items():
+        yield _at_most(f"clip of {size} coordinates, ns each", found, math.inf)
+    for what, found in figures["ledger"].items():
+        yield _at_most(f"ledger: {what}", found, math.inf)
+    yield _at_least("w1, private: speed against without", figures["w1_round"]["ratio"], 0.93)
+
+
 def _accuracy_rows(figures: dict[str, Any]) -> Iterator[Row]:
     yield _at_most("rounds to 97 %, mean", figures["mean_rounds"], figures["limit_rounds"])
     difference = figures["largest_difference_after_3_rounds"]
@@ -137,6 +148,7 @@ BENCHMARKS = (
     ),
     Benchmark("scaling", {"scaling": ("benchmarks.scaling",)}, _scaling_rows),
     Benchmark("first_round", {"first_round": ("benchmarks.first_round",)}, _first_round_rows),
+    Benchmark("privacy", {"privacy": ("benchmarks.privacy",)}, _privacy_rows),
     Benchmark("accuracy", {"accuracy": ("benchmarks.accuracy",)}, _accuracy_rows),
     Benchmark("peers", {"peers": ("benchmarks.peers",)}, _peers_rows, is_usual=False),
 )

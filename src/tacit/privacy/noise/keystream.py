@@ -4,7 +4,6 @@ import hashlib
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 Words = npt.NDArray[np.int64]
 """Uniform 64-bit words read as signed numbers, little-endian, shape (words,)."""
@@ -26,6 +25,9 @@ class Keystream:
     """
 
     def __init__(self, key: bytes) -> None:
+        # Late: only who draws noise needs it, and it takes 7 MB of every process.
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
         assert len(key) == KEY_BYTES
         # GCM's cipher text is counter mode, from block 2 on (NIST SP 800-38D, section 7.1). OpenSSL runs it
         # on vectors of blocks, at twice the speed of its plain counter mode; nobody asks for the tag. 64 GiB

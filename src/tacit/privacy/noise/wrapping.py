@@ -1,15 +1,17 @@
 """Keys at rest: sealed by the server's master key, each to its place."""
 
 import os
+from typing import TYPE_CHECKING
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tacit.core.errors import ConfigError
 from tacit.core.part import Record
 from tacit.privacy.noise.keystream import derive
 from tacit.privacy.noise.past import PastKeys, StepKey
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
@@ -68,6 +70,8 @@ def unseal(blob: bytes, master_key: bytes, context: KeyContext) -> bytes:
     Raises:
         ConfigError: It is not what was sealed with that key for that context.
     """
+    from cryptography.exceptions import InvalidTag  # late, as the cipher
+
     nonce, sealed = blob[1 : 1 + _NONCE_BYTES], blob[1 + _NONCE_BYTES :]
     try:
         if blob[:1] != _VERSION or len(nonce) != _NONCE_BYTES:
@@ -77,7 +81,9 @@ def unseal(blob: bytes, master_key: bytes, context: KeyContext) -> bytes:
         raise _refused(context) from None
 
 
-def _cipher(master_key: bytes) -> AESGCM:
+def _cipher(master_key: bytes) -> "AESGCM":
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # late: it takes 7 MB of every process
+
     # A key of its own: the master key may serve other purposes, too.
     return AESGCM(derive(master_key, "wrap"))
 
