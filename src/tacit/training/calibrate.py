@@ -19,6 +19,7 @@ _CALL_S = 0.1  # about how long torch would take for one client of a timed call
 _FEWEST_STEPS, _MOST_STEPS = 2, 20  # of each client in it
 _REPEATED = 3
 _HOPELESS = 5.0  # times as slow as the best so far: not timed again
+_ABOUT_AS_CHEAP = 1.03
 _WORTH_A_LARGER_GROUP = 0.98  # of the smaller one's time
 _WORTH_LEAVING_TORCH = 0.9
 
@@ -112,7 +113,7 @@ class Calibration:
         """Return the fastest executor that agrees with torch, and say why."""
         torch_s = self.paces[0].step_s
         while True:
-            best = min(self._eligible(), key=self._cost)
+            best = self._best()
             if best.executor == "torch":
                 return Choice(executor="torch", group=best.group, reason=self._why_torch())
             agreement = self._checked(best)
@@ -184,6 +185,17 @@ class Calibration:
     def _steps_of(self, work: ClientWork) -> int:
         total = self.local.total_steps(len(work.examples))
         return min(total, self._steps, total if work.max_steps is None else work.max_steps)
+
+    def _best(self) -> Pace:
+        """Return the cheapest; of its group sizes the smallest that is about as cheap.
+
+        What little a larger group gains here it may lose where several processes share a cache.
+        """
+        eligible = self._eligible()
+        cheapest = min(eligible, key=self._cost)
+        enough = self._cost(cheapest) * _ABOUT_AS_CHEAP
+        alike = (p for p in eligible if p.executor == cheapest.executor and self._cost(p) <= enough)
+        return min(alike, key=lambda pace: pace.group)
 
     def _eligible(self) -> list[Pace]:
         """Return torch, and whoever is so much faster that it pays to leave it."""

@@ -21,13 +21,17 @@ def by_client(x: Tensor, clients: int, width: int) -> Tensor:
 
 
 class Linear(Function):
-    """``y = x W^T + b``; the gradient ``g^T x`` goes straight into the sink."""
+    """``y = x W^T + b``; the gradient ``g^T x`` goes straight into the sink.
+
+    Whoever knows that it alone has read ``y`` may leave its gradient unscaled and set ``shares``, shape
+    (rows of all clients,), on this node: each row is then scaled where that is cheap, in ``x`` and ``dx``.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, token: Tensor, stack: Stack, weight: int, bias: int | None) -> Tensor:
         ctx.stack, ctx.weight, ctx.bias, ctx.shape = stack, weight, bias, x.shape
         w, rows = stack.weight(weight), by_client(x, stack.clients, x.shape[-1])
-        ctx.rows = rows
+        ctx.rows, ctx.shares = rows, None
         ctx.weight_use = stack.note(weight, Use(reads=ctx.needs_input_grad[0], rows=rows.shape[1]))
         b = None if bias is None else stack.weight(bias)
         factors = stack.low_rank.get(weight)
@@ -49,18 +53,22 @@ class Linear(Function):
         stack, rows, wants = ctx.stack, ctx.rows, ctx.needs_input_grad[0]
         w = stack.weight(ctx.weight)
         g = by_client(g, stack.clients, w.shape[1])
+        shares = None if ctx.shares is None else ctx.shares.view(stack.clients, -1, 1)
+        rows = rows if shares is None else rows * shares
         factors = stack.low_rank.get(ctx.weight)
         dx = None
         if factors is not None:
+            assert shares is None, "a layer that wide is read by nobody who sets shares"
             dx = factors.backward(g, stack.lr) if wants else None
             stack.check_backward()
             factors.add(rows, g)
         else:
             if wants:
-                dx = torch.mm(g[0], w[0]) if stack.clients == 1 else torch.bmm(g, w)
+                dx = torch.mm(g[0], w[0])[None] if stack.clients == 1 else torch.bmm(g, w)
+                dx = dx if shares is None else dx.mul_(shares)
             add_product(stack, ctx.weight, ctx.weight_use, g, rows)
         if ctx.bias is not None:
-            add_sums(stack, ctx.bias, ctx.bias_use, g)
+            add_sums(stack, ctx.bias, ctx.bias_use, g, shares)
         ctx.rows = None
         return None if dx is None else dx.view(ctx.shape), None, None, None, None
 
@@ -200,10 +208,13 @@ def add_product(stack: Stack, index: int, use: int, g: Tensor, rows: Tensor) -> 
         sink.baddbmm_(g.mT, rows, alpha=factor)
 
 
-def add_sums(stack: Stack, index: int, use: int, g: Tensor) -> None:
-    """Add a bias's gradient: the sum of ``g``, shape (clients, rows, out), over rows."""
+def add_sums(stack: Stack, index: int, use: int, g: Tensor, shares: Tensor | None = None) -> None:
+    """Add a bias's gradient: the sum of ``g``, shape (clients, rows, out), over rows, each by its share."""
     sink, factor = stack.sink(index, use)
-    sink.add_(g.sum(1), alpha=factor)
+    if shares is None:
+        sink.add_(g.sum(1), alpha=factor)
+    else:
+        sink.unsqueeze(2).baddbmm_(g.mT, shares, alpha=factor)
 
 
 def _placed(values: Tensor, ndim: int, axes: Sequence[int]) -> Tensor:

@@ -62,23 +62,27 @@ def _cross_entropy(outputs: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
     real = weight.reshape(-1, 1).expand(-1, len(labels) // weight.numel()).reshape(-1)
     # Where nothing but padding is left torch says NaN, and the cross-entropy of sequences zero.
     least = 1.0 if outputs.ndim > 2 or logits.shape[1] >= WIDE else 0.0
-    in_place = logits.shape[1] >= WIDE and _is_dense_output(logits)
+    writer = _writer(logits) if logits.shape[1] >= WIDE else None
     found: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
-        logits, labels, real, len(weight), least, in_place
+        logits, labels, real, len(weight), least, writer
     )
     return found
 
 
-def _is_dense_output(logits: Tensor) -> bool:
-    """Tell whether a dense layer's rule wrote this: it keeps its input alone, so nobody reads it again."""
-    node = logits.grad_fn
+def _writer(logits: Tensor) -> Any:
+    """Return the node of the dense layer that wrote this, which keeps its input alone: nobody reads it again.
+
+    None if it was no dense layer with weights of its own.
+    """
+    node: Any = logits.grad_fn
     while node is not None and node.name() in (
         "ViewBackward0",
         "UnsafeViewBackward0",
         "ReshapeAliasBackward0",
     ):
         node = node.next_functions[0][0]
-    return getattr(node, "_forward_cls", None) is Linear
+    is_dense = getattr(node, "_forward_cls", None) is Linear
+    return node if is_dense and node.weight not in node.stack.low_rank else None
 
 
 class _CrossEntropy(Function):
@@ -86,8 +90,9 @@ class _CrossEntropy(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, labels: Tensor, real: Tensor, clients: int, least: float, in_place: bool
+        ctx: Any, logits: Tensor, labels: Tensor, real: Tensor, clients: int, least: float, writer: Any
     ) -> Tensor:
+        in_place = writer is not None
         valid = labels != IGNORED
         weight = (real * valid).view(clients, -1)
         count = weight.sum(1, keepdim=True).clamp_min(least)
@@ -98,7 +103,7 @@ class _CrossEntropy(Function):
         if not in_place:
             for row in (picked.view(-1) < _UNDERFLOW).nonzero().view(-1).tolist():
                 loss[row] = torch.logsumexp(logits[row], 0) - logits[row, index[row, 0]]
-        ctx.probability, ctx.index, ctx.share = probability, index, weight / count
+        ctx.probability, ctx.index, ctx.share, ctx.writer = probability, index, weight / count, writer
         return (torch.where(weight > 0, loss.view(clients, -1), 0.0).sum(1, keepdim=True) / count).view(-1)
 
     @staticmethod
@@ -106,6 +111,10 @@ class _CrossEntropy(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         gradient = ctx.probability
         gradient.scatter_add_(1, ctx.index, torch.full_like(ctx.index, -1, dtype=gradient.dtype))
-        gradient.mul_((ctx.share * g[:, None]).view(-1, 1))
-        ctx.probability = None
+        shares = (ctx.share * g[:, None]).view(-1)
+        if ctx.writer is None or ctx.writer.stack.clients > 1:  # several small products take longer
+            gradient.mul_(shares[:, None])
+        else:
+            ctx.writer.shares = shares  # which saves a pass over the whole matrix
+        ctx.probability = ctx.writer = None
         return gradient, None, None, None, None, None
