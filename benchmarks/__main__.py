@@ -123,6 +123,13 @@ def _accuracy_rows(figures: dict[str, Any]) -> Iterator[Row]:
     yield _at_most("rounds to 97 %, mean", figures["mean_rounds"], figures["limit_rounds"])
     difference = figures["largest_difference_after_3_rounds"]
     yield _at_most("largest difference of a weight", difference, figures["tolerance"])
+    private = figures.get("private", {})  # results kept from before have none
+    for name in ("thousand_users", "hundred_users", "heart_record"):
+        if name in private:
+            yield _at_least(f"private, {name}: accuracy", private[name]["mean"], private[name]["must"])
+    if "correlated" in private:
+        found = private["correlated"]
+        yield _at_least("private, gain of correlated noise", found["gain"], found["must_gain"])
 
 
 def _workload(name: str, processes: int) -> tuple[str, ...]:
