@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from tacit import data
     from tacit.algorithms import FedAvg, ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
     from tacit.codec import Weigh
-    from tacit.core.cohort import All, FixedSize, Poisson
+    from tacit.core.cohort import All, FixedSize, Poisson, TruncatedPoisson
     from tacit.core.errors import ConfigError, DataError, PlanError, RunError, StoreError, TacitError
     from tacit.core.examples import Examples
     from tacit.core.local import LocalSGD
     from tacit.data import IID, Dirichlet, Natural, Population, QuantitySkew, Shards, Split
     from tacit.job import Job, load_job
+    from tacit.privacy import AdaptiveClipping, FixedClipping, Privacy, SegmentClipping
+    from tacit.privacy.mechanisms import BandedInverse, BandedSquareRoot, Gaussian, Laplace
     from tacit.round import (
         Evaluation,
         LogNormalDuration,
@@ -26,18 +28,20 @@ if TYPE_CHECKING:
         UnreliableClients,
         World,
     )
-    from tacit.sim import Result, download, export, plan, run
+    from tacit.sim import Result, SweepResult, download, export, plan, run, sweep
     from tacit.training import Task
 
 _HOMES = {
     "tacit.algorithms": ("FedAvg", "ServerAdagrad", "ServerAdam", "ServerSGD", "ServerYogi"),
     "tacit.codec": ("Weigh",),
-    "tacit.core.cohort": ("All", "FixedSize", "Poisson"),
+    "tacit.core.cohort": ("All", "FixedSize", "Poisson", "TruncatedPoisson"),
     "tacit.core.errors": ("ConfigError", "DataError", "PlanError", "RunError", "StoreError", "TacitError"),
     "tacit.core.examples": ("Examples",),
     "tacit.core.local": ("LocalSGD",),
     "tacit.data": ("Dirichlet", "IID", "Natural", "Population", "QuantitySkew", "Shards", "Split"),
     "tacit.job": ("Job", "load_job"),
+    "tacit.privacy": ("AdaptiveClipping", "FixedClipping", "Privacy", "SegmentClipping"),
+    "tacit.privacy.mechanisms": ("BandedInverse", "BandedSquareRoot", "Gaussian", "Laplace"),
     "tacit.round": (
         "Evaluation",
         "LogNormalDuration",
@@ -47,22 +51,28 @@ _HOMES = {
         "UnreliableClients",
         "World",
     ),
-    "tacit.sim": ("Result", "download", "export", "plan", "run"),
+    "tacit.sim": ("Result", "SweepResult", "download", "export", "plan", "run", "sweep"),
     "tacit.training": ("Task",),
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "IID",
+    "AdaptiveClipping",
     "All",
+    "BandedInverse",
+    "BandedSquareRoot",
     "ConfigError",
     "DataError",
     "Dirichlet",
     "Evaluation",
     "Examples",
     "FedAvg",
+    "FixedClipping",
     "FixedSize",
+    "Gaussian",
     "Job",
+    "Laplace",
     "LocalSGD",
     "LogNormalDuration",
     "Natural",
@@ -70,10 +80,12 @@ __all__ = [
     "PlanError",
     "Poisson",
     "Population",
+    "Privacy",
     "QuantitySkew",
     "RandomDropout",
     "Result",
     "RunError",
+    "SegmentClipping",
     "ServerAdagrad",
     "ServerAdam",
     "ServerSGD",
@@ -81,9 +93,11 @@ __all__ = [
     "Shards",
     "Split",
     "StoreError",
+    "SweepResult",
     "TacitError",
     "TargetMetric",
     "Task",
+    "TruncatedPoisson",
     "UnreliableClients",
     "Weigh",
     "World",
@@ -93,6 +107,7 @@ __all__ = [
     "load_job",
     "plan",
     "run",
+    "sweep",
 ]
 
 

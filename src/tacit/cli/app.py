@@ -10,15 +10,18 @@ from typing import Annotated
 
 import typer
 
+from tacit.cli.audit import audit
 from tacit.cli.compare import compare
 from tacit.cli.doctor import doctor
 from tacit.cli.evaluate import evaluate
 from tacit.cli.export import export
 from tacit.cli.failures import guarded
+from tacit.cli.ledger import ledger
 from tacit.cli.new import new
 from tacit.cli.plan import plan
 from tacit.cli.report import report
 from tacit.cli.run import run
+from tacit.cli.sweep import sweep
 
 _EPILOG = """
 [bold]Where to begin[/bold]
@@ -32,7 +35,8 @@ tacit run first.py    simulate it: progress, run folder, report
 0  it worked                       1  a bug, or doctor found a problem
 2  a setting or an option is wrong 3  data is missing or does not fit
 4  the run failed                  5  a folder cannot be read or written
-6  a message was not allowed       130  stopped by Ctrl-C; can be resumed
+6  a message was not allowed       7  the privacy budget is spent
+130  stopped by Ctrl-C; can be resumed
 
 Every error has a number and says what, where and what to do.
 """
@@ -46,8 +50,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (new, plan, run, evaluate, export, report, compare, doctor):
+for _command in (new, plan, run, sweep, evaluate, audit, export, report, compare, doctor):
     app.command()(_command)
+app.add_typer(ledger)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

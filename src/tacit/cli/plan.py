@@ -1,17 +1,26 @@
 """``tacit plan``: what a job would cost, or why it would be refused."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tacit.cli.options import AsJson, DataFolder, JobFile, Overrides, checked_data
 from tacit.cli.output import Output, facts
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tacit.job import Plan
+    from tacit.job.sites import Sites
+    from tacit.privacy import PrivacyPlan
+    from tacit.report.forecast import NoiseForecast
 
 
 def plan(job: JobFile, overrides: Overrides = [], data: DataFolder = None, as_json: AsJson = False) -> None:  # noqa: B006 - typer copies it
     """Check a job and price it; runs nothing.
 
-    Shows parameters, bytes, memory, cohort and which privacy holds. A job that would be refused is refused
-    here, with the reason and what to do about it.
+    Shows parameters, bytes, memory, cohort and which privacy holds: what is promised to whom, epsilon along
+    the run, and how much noise there will be against the signal. A job that would be refused is refused here,
+    with the reason and what to do about it.
 
     [bold]Examples[/bold]
 
@@ -20,13 +29,16 @@ def plan(job: JobFile, overrides: Overrides = [], data: DataFolder = None, as_js
     tacit plan examples/digits.py --json | jq .bytes_up_per_client
     """
     from tacit.job import load_job  # late: it imports torch
+    from tacit.report.forecast import forecast_dict
     from tacit.sim import plan as plan_of
 
     folder = checked_data(data)
     loaded = load_job(job, overrides)
-    planned = plan_of(loaded.job, loaded.population, data=folder).as_dict()
+    made = plan_of(loaded.job, loaded.population, data=folder)
+    planned = {**made.as_dict(), **forecast_dict(made)}
     output = Output(as_json)
-    output.say(facts(_rows(planned)))
+    output.say(facts([*_rows(planned), *_privacy_rows(made)]))
+    _say_curve(made, output)
     output.result(planned)
 
 
@@ -49,3 +61,77 @@ def _rows(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "server receives", f"at most {size(plan['bytes_up_per_round'])} a round"
     yield "memory", ", ".join(f"{size(mib * 2**20)} with {name}" for name, mib in plan["memory_mib"].items())
     yield "privacy", plan["privacy"]
+
+
+# --- privacy ------------------------------------------------------------------------------------
+
+
+def _privacy_rows(made: "Plan") -> Iterator[tuple[str, str]]:
+    """Yield what is promised, and how much noise that takes."""
+    from tacit.report.forecast import forecast
+    from tacit.report.privacy_words import guarantee_rows
+
+    noise = forecast(made)
+    if made.private is None or made.guarantee is None or noise is None:
+        return
+    yield from guarantee_rows(made.guarantee)
+    if made.sites is not None:
+        yield "sites", _sites(made.sites)
+        yield "noise", f"inside the site of {made.private.sampling.population} records, which spends most:"
+    yield from _noise(made.private, noise)
+
+
+def _say_curve(made: "Plan", output: Output) -> None:
+    """Tell what is spent along the run, and whether the noise leaves anything to learn."""
+    from tacit.report.forecast import forecast
+
+    noise = forecast(made)
+    if made.private is None or noise is None:
+        return
+    output.say("", _curve(made))
+    if made.private.privacy.randomness == "seeded":
+        output.warn("the noise follows from the job's seed: whoever knows it can take the noise away")
+    if noise.drowns:
+        output.warn(
+            f"the noise will drown the signal: it is {noise.per_step:.3g} times as long as the longest mean "
+            f"that the clients could agree on, and {noise.over_run:.2g} times when averaged over the run. "
+            "More clients a round help most; then a larger epsilon, or a smaller model."
+        )
+
+
+def _noise(private: "PrivacyPlan", noise: "NoiseForecast") -> Iterator[tuple[str, str]]:
+    clipping = private.privacy.clipping
+    starts = "at first; it follows the clients' norms" if clipping.is_adaptive else "an update is no longer"
+    mechanism = private.privacy.mechanism.name.replace("_", " ")
+    yield "noise multiplier", f"{private.noise_multiplier:.4g}, {mechanism} noise"
+    yield "clipping bound", f"{noise.clipping_bound:.4g}, {starts}"
+    yield "denominator", f"{noise.denominator:g}, whoever answers"
+    yield "noise on the sum", f"{noise.std:.4g} on each coordinate, standard deviation"
+    yield "noise on the mean", f"{noise.mean_std:.4g} on each of {noise.coordinates:,} coordinates"
+    ratios = f"{noise.per_step:.3g} a step, about {noise.over_run:.2g} over the run"
+    yield "noise to signal", f"{ratios} (length of the noise over the longest that the mean can be)"
+
+
+def _sites(sites: "Sites") -> str:
+    """Say between what the sites lie."""
+    sizes, levels = list(sites.plans), [level.noise_multiplier for level in sites.levels.values()]
+    return (
+        f"{min(sizes)} to {max(sizes)} records; noise multiplier {min(levels):.4g} to {max(levels):.4g}; "
+        f"{sites.steps(min(sizes))} to {sites.steps(max(sizes))} steps a round, each with noise"
+    )
+
+
+def _curve(made: "Plan") -> "Table":
+    """Return epsilon along the run, a column a round; never less than it is."""
+    from rich.table import Table
+
+    from tacit.privacy.guarantee import rounded_up
+    from tacit.report.forecast import epsilon_by_round, few
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    points = few(epsilon_by_round(made))
+    table.add_column("after round")
+    for rounds, _ in points:
+        table.add_column(f"{rounds:,}", justify="right")
+    table.add_row("epsilon", *(rounded_up(value) for _, value in points))
+    return table

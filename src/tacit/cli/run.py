@@ -16,6 +16,9 @@ from tacit.cli.watcher import Watcher
 if TYPE_CHECKING:
     from tacit.sim import Result
 
+EXHAUSTED = 7
+"""The run ended because one more round would have exceeded the privacy budget."""
+
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -54,9 +57,17 @@ Executor = Annotated[
     typer.Option(
         "--executor",
         metavar="NAME",
-        help="Who trains in each process: torch, rules, stacked or onnx. By default the fastest on this "
-        "machine of those that compute the same as torch.",
+        help="Who trains in each process: torch, rules, stacked, onnx or functional. By default the fastest "
+        "on this machine of those that compute the same as torch.",
         show_default=False,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="Where to train: cpu, cuda, cuda:N, or auto for a GPU if there is one.",
     ),
 ]
 Quiet = Annotated[
@@ -72,6 +83,7 @@ def run(
     workers: Processes = None,
     cluster: Cluster = None,
     executor: Executor = "auto",
+    device: Device = "cpu",
     data: DataFolder = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -88,6 +100,7 @@ def run(
     tacit run examples/digits.py --set rounds=5 --set algorithm.local.lr=0.05
     tacit run examples/digits.py --workers 2 --out runs/two
     tacit run examples/digits.py --cluster ray://10.0.0.1:6379
+    tacit run examples/digits.py --device cuda
     tacit run examples/digits.py --resume
     tacit run examples/digits.py --json | tail -1 | jq .metrics.central.accuracy
     """
@@ -103,7 +116,8 @@ def run(
 
     def again() -> str:
         place = watcher.folder or ""
-        options = {"--workers": workers, "--cluster": cluster, "--data": data}
+        where = None if device == "cpu" else device
+        options = {"--workers": workers, "--cluster": cluster, "--device": where, "--data": data}
         return resume_command(job, place, overrides, options, as_json=as_json)
 
     try:
@@ -115,6 +129,7 @@ def run(
                 workers=workers,
                 cluster=cluster,
                 executor=executor,
+                device=device,
                 resume=resume,
                 data=files,
                 observer=watcher,
@@ -136,11 +151,28 @@ def _conclude(result: "Result", output: Output, again: Callable[[], str], *, qui
     elif not quiet:
         output.say("", summary_table(result.info, rounds=result.rounds, report=result.folder / REPORT))
         output.say(f"run folder  {result.folder}")
-    if result.outcome == "interrupted":
+    if result.outcome in ("interrupted", "exhausted"):
         known["resume"] = again()
+    if result.outcome == "interrupted":
         output.say("", "Stopped; nothing is lost. To go on:", f"  {known['resume']}")
+    if result.outcome == "exhausted":
+        output.warn(_exhausted(result, known["resume"]))
     output.result(known)
-    return INTERRUPTED if result.outcome == "interrupted" else 0
+    return {"interrupted": INTERRUPTED, "exhausted": EXHAUSTED}.get(result.outcome, 0)
+
+
+def _exhausted(result: "Result", again: str) -> str:
+    """Say what was reached when the privacy budget was spent, and what can be done."""
+    info = result.info
+    reached = "" if info.guarantee is None else f": {info.privacy}"
+    return (
+        f"the privacy budget is spent after {info.rounds} rounds{reached}\n"
+        f"  because: {info.reason}\n"
+        "  The model of the last round stands, and what it reveals is within the budget. A new run with more "
+        "noise or fewer rounds needs a budget of its own.\n"
+        "  If whoever answers for the data sets a larger budget (`tacit ledger budget`), this goes on:\n"
+        f"  {again}"
+    )
 
 
 def _known(folder: str | None, again: Callable[[], str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ class Standing:
         abandoned: Rounds that were abandoned in this part.
         record: The last round.
         evaluation: The last evaluation.
+        epsilon: What was spent so far; None where nothing is promised.
         began: When this part began, on the monotonic clock.
     """
 
@@ -34,6 +35,7 @@ class Standing:
     abandoned: int = 0
     record: "RoundRecord | None" = None
     evaluation: "EvaluationRecord | None" = None
+    epsilon: float | None = None
     began: float = field(default_factory=monotonic)
 
     @classmethod
@@ -63,7 +65,7 @@ class Standing:
 
     def words(self) -> str:
         """Return the last measured values and the last round in one line."""
-        return "  ".join((*self._measured(), *self._round()))
+        return "  ".join((*self._measured(), *self._spent(), *self._round()))
 
     def _measured(self) -> Iterator[str]:
         found = self.evaluation
@@ -77,6 +79,10 @@ class Standing:
             yield f"clients: {_spoken(name)} {summary.mean:.4g}, worst tenth {summary.worst_10:.4g}"
         if self.record is not None and found.round < self.record.round:
             yield f"(after round {found.round})"
+
+    def _spent(self) -> Iterator[str]:
+        if self.epsilon is not None:
+            yield f"epsilon {self.epsilon:.3g}"
 
     def _round(self) -> Iterator[str]:
         record = self.record

@@ -9,7 +9,7 @@ from tacit.cli.standing import Standing
 
 if TYPE_CHECKING:
     from tacit.job import Plan
-    from tacit.round import EvaluationRecord, RoundRecord
+    from tacit.round import EvaluationRecord, PrivacyRecord, RoundRecord
     from tacit.store import RunInfo
     from tacit.training.executor import Choice, Failure
 
@@ -49,6 +49,9 @@ class Watcher:
     def round_closed(self, record: "RoundRecord") -> None:
         self._standing.add(record)
         self._display.round_closed()
+
+    def spent(self, record: "PrivacyRecord") -> None:
+        self._standing.epsilon = record.epsilon
 
     def evaluated(self, record: "EvaluationRecord") -> None:
         self._standing.evaluation = record

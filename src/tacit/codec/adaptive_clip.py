@@ -21,8 +21,8 @@ class AdaptiveClip(Part, frozen=True, tag="adaptive_clip"):
 
     What is sent is ``[clip(update), b]`` with ``b = 1/2`` if the update was within the bound and ``-1/2`` if
     it was not: centred, so that one client moves the sum of the bits by a half. A row that is not finite
-    becomes zero, its bit too. The bound comes with the round (``StageContext.clipping_bound``); ``plan``
-    declares the largest that it may ever become.
+    becomes zero, its bit too. The bound comes with the round (``StageContext.clipping_bound``) and is never
+    taken as larger than ``plan`` has declared, whoever sends it.
 
     Attributes:
         initial: The bound of the first round.
@@ -52,7 +52,7 @@ class AdaptiveClip(Part, frozen=True, tag="adaptive_clip"):
         return bounded.append(SegmentSpec(WITHIN, 1, coordinate_bound=0.5, l2_bound=0.5))
 
     def encode(self, rows: Rows, memory: Memory, ctx: StageContext) -> tuple[Rows, Memory]:
-        bound = self.initial if ctx.clipping_bound is None else ctx.clipping_bound
+        bound = self._within_reach(ctx.clipping_bound)
         norms = clip_rows(rows, bound)
         sent = wider_rows(rows, 1, ctx.room)
         if sent.ctypes.data != rows.ctypes.data:
@@ -62,3 +62,9 @@ class AdaptiveClip(Part, frozen=True, tag="adaptive_clip"):
 
     def decode(self, total: Total, sent: UpdateSpec, ctx: StageContext) -> Total:
         return total
+
+    def _within_reach(self, bound: float | None) -> float:
+        """Return a round's bound as far as it was declared; one that is no bound lets nothing through."""
+        if bound is None:
+            return self.initial
+        return min(bound, self.initial * REACH) if bound > 0 else 0.0

@@ -3,6 +3,7 @@
 from tacit.job.job import SCHEMA_VERSION, Job, digest
 from tacit.job.load import LoadedJob, PopulationLike, load_job
 from tacit.job.plan import Plan, make_plan, model_seed
+from tacit.job.private import headline
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -11,6 +12,7 @@ __all__ = [
     "Plan",
     "PopulationLike",
     "digest",
+    "headline",
     "load_job",
     "make_plan",
     "model_seed",

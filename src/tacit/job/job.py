@@ -7,9 +7,10 @@ import msgspec
 
 from tacit.algorithms import Algorithm
 from tacit.codec import Weigh
-from tacit.core.bounds import Count, Natural, Positive, Share
-from tacit.core.cohort import Cohort
+from tacit.core.bounds import Count, Natural, Positive, Probability
+from tacit.core.cohort import Cohort, Poisson, TruncatedPoisson
 from tacit.core.part import Settings, encode
+from tacit.privacy import Privacy
 from tacit.round import Evaluation, RoundPolicy, StopRule, World
 from tacit.training import Task
 
@@ -29,8 +30,12 @@ class Job(Settings, frozen=True):
         seed: Seed of every draw.
         weighting: The weight of a client in the mean, capped in public.
         clipping_bound: Largest L2 norm of the parameters' part of one client's update, before it is weighed;
-            None for no clipping.
-        quorum: Least share of the wanted updates with which a round commits.
+            None for no clipping. With ``privacy``, its ``clipping`` says so instead.
+        privacy: What is promised about the clients' data; None for nothing. Clients then
+            send no metrics of their training, and with ``unit="user"`` every client has the weight 1 and the
+            mean is taken over the expected cohort.
+        quorum: Least share of the wanted updates with which a round commits; 0 commits every round. None
+            takes a half, or 0 where the privacy of a Poisson cohort relies on nobody learning its size.
         deadline_s: Seconds after which a round closes, or None to wait for everybody.
         partial_work: Whether stragglers hand in what they have done when the deadline comes.
         stop: When to end before the last round.
@@ -46,7 +51,8 @@ class Job(Settings, frozen=True):
     seed: Natural = 0
     weighting: Weigh = Weigh()
     clipping_bound: Positive | None = None
-    quorum: Share = 0.5
+    privacy: Privacy | None = None
+    quorum: Probability | None = None
     deadline_s: Positive | None = None
     partial_work: bool = True
     stop: tuple[StopRule, ...] = ()
@@ -56,7 +62,19 @@ class Job(Settings, frozen=True):
     @property
     def policy(self) -> RoundPolicy:
         """When a round closes, and whether it counts."""
-        return RoundPolicy(quorum=self.quorum, deadline_s=self.deadline_s, partial_work=self.partial_work)
+        quorum = self.quorum
+        if quorum is None:
+            quorum = 0.0 if self._has_secret_cohort else RoundPolicy().quorum
+        return RoundPolicy(quorum=quorum, deadline_s=self.deadline_s, partial_work=self.partial_work)
+
+    @property
+    def _has_secret_cohort(self) -> bool:
+        """Whether privacy could gain from nobody knowing who is in a round, and how many are."""
+        return (
+            self.privacy is not None
+            and self.privacy.unit == "user"
+            and isinstance(self.cohort, Poisson | TruncatedPoisson)
+        )
 
 
 def digest(settings: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tacit.aggregate import WeightedMean
+from tacit.aggregate import FixedMean, WeightedMean
 from tacit.codec import Chain, ClipL2, Codec
 from tacit.core.errors import PlanError
 from tacit.core.layout import Layout
@@ -16,10 +16,14 @@ from tacit.core.randomness import seed64
 from tacit.core.rule import Grid, Rule
 from tacit.core.stage import Stage
 from tacit.job.job import Job
+from tacit.job.private import headline, noise_in_updates, privacy_plan, private_stages, sites_of
+from tacit.job.sites import Sites
+from tacit.privacy import Guarantee, PrivacyPlan
 from tacit.round import RunSettings
 from tacit.training.executor import update_spec
 from tacit.wire import HEADER_BYTES
 
+NOT_PRIVATE = "not private: no differential privacy, no secure aggregation"
 _MIB = 1024 * 1024
 _COARSEST = 2.0**-20  # of the order of float32's own rounding of an update
 _INTERPRETER_MIB = 320  # a Python process that has imported PyTorch
@@ -37,6 +41,10 @@ class Plan:
         codec: How updates travel.
         rule: How they become one.
         grid: On which grid they are summed.
+        private: What is promised about the clients' data, and by what means; None for nothing. With
+            record-level privacy it is the plan of the site that spends most.
+        sites: What each site does for its records, where these are what the promise is about: noise is then
+            added there, and nowhere else.
     """
 
     job: Job
@@ -46,6 +54,8 @@ class Plan:
     codec: Codec
     rule: Rule
     grid: Grid
+    private: PrivacyPlan | None = None
+    sites: Sites | None = None
 
     @property
     def parameters(self) -> int:
@@ -90,8 +100,15 @@ class Plan:
 
     @property
     def privacy(self) -> str:
-        """Which guarantee holds, in words."""
-        return "not private: no differential privacy, no secure aggregation"
+        """Which guarantee holds, in a few words."""
+        return NOT_PRIVATE if self.guarantee is None else headline(self.guarantee)
+
+    @cached_property
+    def guarantee(self) -> Guarantee | None:
+        """What is promised once all rounds are done; None for nothing."""
+        if self.sites is not None:
+            return self.sites.statement()
+        return None if self.private is None else self.private.statement()
 
     def run_settings(self) -> RunSettings:
         """Return what the run machine is made of."""
@@ -109,11 +126,12 @@ class Plan:
             optimizer=job.algorithm.server,
             stop=job.stop,
             evaluation=job.evaluation,
+            privacy=self.private if self.sites is None else None,  # sites have added all noise there is
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan's figures as plain data."""
-        return {
+        figures = {
             "job": self.job.name,
             "parameters": self.parameters,
             "population": self.population,
@@ -129,6 +147,7 @@ class Plan:
             "resolution": self.resolution,
             "privacy": self.privacy,
         }
+        return figures if self.sites is None else {**figures, "sites": self.sites.as_dict()}
 
 
 def make_plan(job: Job, layout: Layout, sizes: npt.NDArray[np.int64]) -> Plan:
@@ -143,9 +162,16 @@ def make_plan(job: Job, layout: Layout, sizes: npt.NDArray[np.int64]) -> Plan:
         PlanError: Settings do not go together, or do not fit the population.
     """
     population = len(sizes)
-    codec = Codec(Chain(_stages(job)), update_spec(layout))
-    grid = Grid.for_sum(codec.sent, max(1, job.cohort.largest(population)))
-    plan = Plan(job, layout, population, sizes, codec, WeightedMean(), grid)
+    _refuse_empty(sizes)
+    sites = sites_of(job, layout, sizes)
+    # What sites send has its noise already: from there on their job is like any other.
+    private = privacy_plan(job, layout, population) if sites is None else None
+    codec = Codec(Chain(_stages(job, private)), update_spec(layout, metrics=sites is None))
+    largest = max(1, job.cohort.largest(population))
+    grid = Grid.for_sum(codec.sent, largest if private is None else max(largest, noise_in_updates(private)))
+    rule: Rule = WeightedMean() if private is None else FixedMean(denominator=private.denominator)
+    promised = private if sites is None else sites.worst
+    plan = Plan(job, layout, population, sizes, codec, rule, grid, promised, sites)
     _refuse(plan)
     return plan
 
@@ -155,19 +181,24 @@ def model_seed(job: Job) -> int:
     return seed64(job.seed, "model")
 
 
-def _stages(job: Job) -> tuple[Stage, ...]:
+def _stages(job: Job, private: PrivacyPlan | None) -> tuple[Stage, ...]:
     """Compile the job's blocks to stages in the only sound order: clip, then weigh."""
+    if private is not None:
+        return private_stages(job, private)
     clip: tuple[Stage, ...] = () if job.clipping_bound is None else (ClipL2(bound=job.clipping_bound),)
     return (*clip, job.weighting)
+
+
+def _refuse_empty(sizes: npt.NDArray[np.int64]) -> None:
+    if not (sizes > 0).any():
+        raise PlanError(
+            "T155", "no client has any training example", where="$.population", fix="Check the data."
+        )
 
 
 def _refuse(plan: Plan) -> None:
     if plan.codec.spec.size > 2**31:
         raise PlanError("T154", f"the model has {plan.parameters} parameters", fix="At most 2^31 travel.")
-    if not (plan.sizes > 0).any():
-        raise PlanError(
-            "T155", "no client has any training example", where="$.population", fix="Check the data."
-        )
     if plan.resolution > _COARSEST:
         raise PlanError(
             "T151",

@@ -2,6 +2,7 @@
 
 from tacit.privacy.guarantee import Guarantee
 from tacit.privacy.local import LocalNoise
+from tacit.privacy.mechanisms import Mechanism
 from tacit.privacy.plan import PrivacyPlan, plan_privacy
 from tacit.privacy.sampling import SamplingFacts
 from tacit.privacy.settings import AdaptiveClipping, Clipping, FixedClipping, Privacy, SegmentClipping
@@ -12,6 +13,7 @@ __all__ = [
     "FixedClipping",
     "Guarantee",
     "LocalNoise",
+    "Mechanism",
     "Privacy",
     "PrivacyPlan",
     "SamplingFacts",

@@ -2,7 +2,7 @@
 
 from tacit.round.device import RoundDevice
 from tacit.round.policy import RoundPolicy
-from tacit.round.record import EvaluationRecord, RoundRecord
+from tacit.round.record import EvaluationRecord, PrivacyRecord, RoundRecord
 from tacit.round.run import Evaluation, Run, RunSettings
 from tacit.round.server import RoundServer
 from tacit.round.snapshot import Snapshot
@@ -16,6 +16,7 @@ __all__ = [
     "EvaluationRecord",
     "LogNormalDuration",
     "Patience",
+    "PrivacyRecord",
     "RandomDropout",
     "RoundDevice",
     "RoundPolicy",

@@ -1,5 +1,6 @@
 """One round as a device sees it, or a group of simulated ones: a machine without I/O."""
 
+from dataclasses import replace
 from itertools import repeat
 
 import numpy as np
@@ -9,6 +10,8 @@ from tacit.codec import Codec
 from tacit.core.errors import LocalProtocolError, RemoteProtocolError
 from tacit.core.layout import Rows, rows_within
 from tacit.core.stage import StageContext
+from tacit.privacy import LocalNoise
+from tacit.privacy.mechanisms import Separation
 from tacit.round.messages import (
     Assignment,
     AssignmentReceived,
@@ -25,7 +28,9 @@ class RoundDevice:
     """Takes an assignment, has it trained, and hands over what the codec made of it.
 
     A phone is a group of one; a simulator drives groups. The machine refuses a round that is not newer
-    than the last, and lets nothing out that is not finite or beyond its declared bounds.
+    than the last, and a step too near to the last one for which something has left it. It lets nothing out
+    that is not finite or beyond its declared bounds: such an update has failed. Where the client adds its
+    own noise, so that nobody need be trusted, that would tell of its data: there it sends noise around zero.
 
     Args:
         codec: What turns local updates into what is sent.
@@ -37,13 +42,17 @@ class RoundDevice:
         self._assignment: Assignment | None = None
         self._clients: tuple[str, ...] = ()
         self._last_round: dict[str, int] = {}
+        self._last_step: dict[str, int] = {}
+        self._least_separation = 1
+        self._adds_noise = any(isinstance(stage, LocalNoise) for stage in codec.chain.stages)
 
     def receive(self, event: DeviceEvent) -> tuple[DeviceEffect, ...]:
         """Take one event and return what is to be done.
 
         Raises:
             LocalProtocolError: Training ended that nobody had asked for.
-            RemoteProtocolError: The server assigned a round that is not newer than the last.
+            RemoteProtocolError: The server assigned a round that is not newer than the last, or a step that
+                comes too soon.
         """
         match event:
             case AssignmentReceived():
@@ -58,21 +67,29 @@ class RoundDevice:
             raise RemoteProtocolError("T516", f"round {number} was assigned while another is under way")
         if max(map(self._last_round.get, event.clients, repeat(-1)), default=-1) >= number:
             raise RemoteProtocolError("T516", f"round {number} is not newer than the last one: a replay")
+        self._check_separation(event.assignment, event.clients)
         self._last_round.update(dict.fromkeys(event.clients, number))
         self._assignment, self._clients = event.assignment, event.clients
         return (Train(event.clients),)
+
+    def _check_separation(self, assignment: Assignment, clients: tuple[str, ...]) -> None:
+        # A server that has promised a distance once cannot take it back.
+        least = max(self._least_separation, assignment.min_separation)
+        separation, step = Separation(min_separation=least), assignment.step
+        last = [self._last_step[client] for client in clients if client in self._last_step]
+        if least > 1 and (step is None or not all(separation.allows(step, one) for one in last)):
+            what = f"step {step} comes too soon after the last one that this device took part in"
+            raise RemoteProtocolError("T529", what, fix=f"Ask again after at least {least} steps.")
+        self._least_separation = least
 
     def _hand_over(self, trained: Trained, assignment: Assignment) -> tuple[DeviceEffect, ...]:
         if not set(self._clients).issuperset((*trained.clients, *trained.failures)):
             raise LocalProtocolError("T512", "training ended for a client that was assigned nothing")
         sound = self._within_bounds(trained.rows)
-        failures = dict(trained.failures)
-        for index in np.flatnonzero(~sound):
-            failures[trained.clients[index]] = Failure("update is not finite or beyond its bound")
-        if not sound.all():
-            keep = np.flatnonzero(sound).tolist()
-            clients = tuple(trained.clients[i] for i in keep)
-            trained = Trained(clients, trained.rows[keep], tuple(trained.examples[i] for i in keep))
+        if self._adds_noise:
+            trained.rows[~sound] = 0.0
+        elif not sound.all():
+            trained = _without(trained, ~sound)
         ctx = StageContext(
             self._codec.spec,
             self._seed,
@@ -81,13 +98,29 @@ class RoundDevice:
             np.array(trained.examples, dtype=np.int64),
             is_bounded=True,
             room=trained.room,
+            clipping_bound=assignment.clipping_bound,
         )
         self._assignment = None
         rows, _ = self._codec.encode(trained.rows, {}, ctx)
-        return (SendUpdates(trained.clients, rows, failures),)
+        if assignment.step is not None:  # from here on it counts, whatever becomes of the round
+            self._last_step.update(dict.fromkeys(trained.clients, assignment.step))
+        return (SendUpdates(trained.clients, rows, trained.failures),)
 
     def _within_bounds(self, rows: Rows) -> npt.NDArray[np.bool_]:
         sound = np.ones(len(rows), dtype=np.bool_)
         for segment in self._codec.spec.segments:
             sound &= rows_within(rows[:, self._codec.spec.slice(segment.name)], segment.coordinate_bound)
         return sound
+
+
+def _without(trained: Trained, unsound: npt.NDArray[np.bool_]) -> Trained:
+    """Return what was trained with the updates of some clients taken as failures."""
+    failures = dict(trained.failures)
+    for index in np.flatnonzero(unsound):
+        failures[trained.clients[index]] = Failure("update is not finite or beyond its bound")
+    keep = np.flatnonzero(~unsound).tolist()
+    clients = tuple(trained.clients[i] for i in keep)
+    examples = tuple(trained.examples[i] for i in keep)
+    return replace(
+        trained, clients=clients, rows=trained.rows[keep], examples=examples, failures=failures, room=0
+    )

@@ -20,12 +20,18 @@ class Assignment:
         round: The round's number.
         deadline_s: When the round closes, or None.
         partial_work: Whether part of the work is welcome when the deadline comes.
+        clipping_bound: The bound of this round, where it moves from round to round.
+        step: Which step of a private run the round is to release, from 0; None where nothing is promised.
+        min_separation: Least distance of two steps at which one client takes part; 1 promises nothing.
     """
 
     job: str
     round: int
     deadline_s: Seconds | None
     partial_work: bool
+    clipping_bound: float | None = None
+    step: int | None = None
+    min_separation: int = 1
 
 
 # --- events for the server ---------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
+from tacit.core.events import PrivacyEvent
 from tacit.core.metrics import ClientSummary
 from tacit.core.part import Record
 
@@ -39,6 +40,29 @@ class RoundRecord(Record, frozen=True):
     closed_s: float = 0.0
     train_loss: float | None = None
     seconds: float | None = None
+
+
+class PrivacyRecord(Record, frozen=True):
+    """What a round spent, and what protected it; a line of ``privacy.jsonl``.
+
+    Where records are protected inside sites, ``step`` counts the rounds that were charged, and the other
+    facts are the worst site's, for one of its local steps.
+
+    Attributes:
+        round: The round's number.
+        step: The number of the released step, from 1; None if nothing was released.
+        event: What was charged for it; None if an earlier charge covers it.
+        epsilon: What all steps so far have spent, rounded up; None without privacy.
+        noise_std: Standard deviation (scale) of a fresh draw of noise on one coordinate of the sum.
+        clipping_bound: The clipping bound of the round.
+    """
+
+    round: int
+    step: int | None = None
+    event: PrivacyEvent | None = None
+    epsilon: float | None = None
+    noise_std: float | None = None
+    clipping_bound: float | None = None
 
 
 class EvaluationRecord(Record, frozen=True):

@@ -13,13 +13,17 @@ from tacit.codec import Codec
 from tacit.core.bounds import Count, Natural
 from tacit.core.cohort import Cohort
 from tacit.core.errors import LocalProtocolError
+from tacit.core.events import NonPrivateEvent
 from tacit.core.layout import Layout, Vector
 from tacit.core.part import Settings
 from tacit.core.rule import Grid, Partial, Rule
 from tacit.core.stage import StageContext
+from tacit.privacy import PrivacyPlan
+from tacit.privacy.mechanisms import Separation
 from tacit.round.messages import RoundClosed
 from tacit.round.policy import RoundPolicy
-from tacit.round.record import EvaluationRecord, RoundRecord
+from tacit.round.record import EvaluationRecord, PrivacyRecord, RoundRecord
+from tacit.round.release import Release, keys_of
 from tacit.round.server import RoundServer
 from tacit.round.snapshot import Snapshot
 from tacit.round.stop import StopRule
@@ -58,6 +62,7 @@ class RunSettings:
         optimizer: How the mean update moves the model.
         stop: When to end before the last round.
         evaluation: When and on whom the model is measured.
+        privacy: What is promised; None for nothing.
     """
 
     job: str
@@ -72,6 +77,7 @@ class RunSettings:
     optimizer: ServerOptimizer
     stop: tuple[StopRule, ...]
     evaluation: Evaluation
+    privacy: PrivacyPlan | None = None
 
 
 # --- events and effects ------------------------------------------------------------------------
@@ -102,9 +108,10 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class NoteRound:
-    """A round has closed: write its record down."""
+    """A round has closed: write its record down, and what it spent."""
 
     record: RoundRecord
+    privacy: PrivacyRecord
 
 
 @dataclass(frozen=True)
@@ -139,9 +146,15 @@ class Run:
     state: Snapshot
     finished: bool = False
     _buffers: dict[str, Vector] = field(default_factory=dict)
+    _release: Release | None = None
 
     def __post_init__(self) -> None:
         self._buffers = dict(self.state.buffers)
+        if self.settings.privacy is not None:
+            plan, settings = self.settings.privacy, self.settings
+            self._release = Release(plan, settings.codec, settings.grid, keys_of(plan, settings.seed))
+            if self.state.privacy is None:
+                self.state = replace(self.state, privacy=self._release.first())
 
     def begin(self) -> tuple[RunEffect, ...]:
         """Return the first effects; a resumed run goes on where it was."""
@@ -174,27 +187,60 @@ class Run:
         """Return the buffers a client kept from its last round, if it did."""
         return self._buffers.get(client)
 
+    @property
+    def cohort_seed(self) -> int:
+        """The seed of the draw of cohorts."""
+        secret = None if self.state.privacy is None else self.state.privacy.cohort_seed
+        return self.settings.seed if secret is None else secret
+
     def snapshot(self) -> Snapshot:
         """Return the state as a value that later rounds do not change."""
         return replace(self.state, buffers=dict(self._buffers)) if self._buffers else self.state
 
     def _round_closed(self, record: RoundRecord, partial: Partial | None) -> tuple[RunEffect, ...]:
         self.state = replace(self.state, round=record.round, now_s=record.closed_s)
+        self._note_participation(record)
         if partial is None:
-            return (NoteRound(record), *self._abandoned(record))
+            return (NoteRound(record, self._spent_in_vain(record)), *self._abandoned(record))
+        partial, spend = self._released(record, partial)
         moved, loss = self._move(record, partial)
         record = msgspec.structs.replace(record, train_loss=loss)
         if moved is None:
             reason = f"the model is no longer finite after round {record.round}; lower the learning rates"
-            return (NoteRound(record), self._finish("failed", reason))
+            return (NoteRound(record, spend), self._finish("failed", reason))
         self.state = replace(moved, committed=self.state.committed + 1, abandoned_in_a_row=0)
         if self._is_measured():
-            return (NoteRound(record), Evaluate(self.state.round, self.state.vector))
-        return (NoteRound(record), *self._next())
+            return (NoteRound(record, spend), Evaluate(self.state.round, self.state.vector))
+        return (NoteRound(record, spend), *self._next())
+
+    def _note_participation(self, record: RoundRecord) -> None:
+        if self._release is not None and self.state.privacy is not None:
+            # Of those who did not answer nobody knows; what one that failed has sent may have been refused.
+            sent = (*record.answered, *record.late, *record.dropped, *record.failed)
+            self.state = replace(self.state, privacy=self._release.note(sent, self.state.privacy))
+
+    def _released(self, record: RoundRecord, partial: Partial) -> tuple[Partial, PrivacyRecord]:
+        """Return the sum as it may be seen, and what that has spent."""
+        before = self.state.privacy
+        if self._release is None or before is None:
+            return partial, PrivacyRecord(round=record.round, event=NonPrivateEvent())
+        released = self._release.release(partial, before)
+        self.state = replace(self.state, privacy=released.state)
+        return released.partial, self._release.record(record.round, before)
+
+    def _spent_in_vain(self, record: RoundRecord) -> PrivacyRecord:
+        """Return what an abandoned round has spent: nothing, unless what clients send is a release itself."""
+        before = self.state.privacy
+        after = None if self._release is None or before is None else self._release.abandon(before)
+        if self._release is None or before is None or after is before:
+            return PrivacyRecord(round=record.round)
+        self.state = replace(self.state, privacy=after)
+        return self._release.record(record.round, before)
 
     def _abandoned(self, record: RoundRecord) -> tuple[RunEffect, ...]:
-        if not record.invited:  # a Poisson cohort may well be empty: nobody failed
-            return self._next()
+        privacy = self.settings.privacy
+        if not record.invited and (privacy is None or privacy.min_separation == 1):
+            return self._next()  # a Poisson cohort may well be empty: nobody failed
         in_a_row = self.state.abandoned_in_a_row + 1
         self.state = replace(self.state, abandoned_in_a_row=in_a_row)
         if in_a_row < MOST_ABANDONED:
@@ -216,7 +262,7 @@ class Run:
         mean = settings.rule.finish(total, codec.sent)
         if mean is None:
             return state, None
-        loss = float(mean[codec.spec.slice("metrics")][0]) if "metrics" in codec.spec.names else None
+        loss = float(mean[codec.spec.slice("metrics")][0]) if "metrics" in codec.sent.names else None
         trained = settings.layout.slice("parameters")
         vector, optimizer = settings.optimizer.step(state.vector[trained], mean[trained], state.optimizer)
         if trained.stop < size:  # buffers follow their plain mean
@@ -241,14 +287,21 @@ class Run:
                 return (self._finish("completed", reason),)
         if state.committed >= settings.rounds:
             return (self._finish("completed", f"all {settings.rounds} rounds are done"),)
+        privacy = state.privacy
         server = RoundServer(
             job=settings.job,
             number=state.round + 1,
-            seed=settings.seed,
+            seed=self.cohort_seed,
             cohort=settings.cohort,
             policy=settings.policy,
             rule=settings.rule,
             size=settings.grid.size,
+            clipping_bound=None if privacy is None else privacy.clipping_bound,
+            step=None if privacy is None else privacy.step,
+            separation=Separation(
+                min_separation=1 if settings.privacy is None else settings.privacy.min_separation
+            ),
+            took_part={} if privacy is None else privacy.took_part,
         )
         return (StartRound(server, state.vector),)
 

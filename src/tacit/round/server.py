@@ -1,13 +1,16 @@
 """One round as the server sees it: a machine without I/O."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from tacit.core.cohort import Cohort
-from tacit.core.errors import LocalProtocolError, RemoteProtocolError
+from tacit.core.errors import LocalProtocolError, PlanError, RemoteProtocolError
 from tacit.core.randomness import generator
 from tacit.core.rule import Partial, Rule
+from tacit.privacy.mechanisms import Separation
 from tacit.round.messages import (
     Assignment,
     ClientFailed,
@@ -25,6 +28,7 @@ from tacit.round.messages import (
 from tacit.round.policy import RoundPolicy
 from tacit.round.record import RoundRecord
 
+_EVERY_STEP = Separation(min_separation=1)
 Phase = Literal["new", "collecting", "committed", "abandoned"]
 
 
@@ -38,26 +42,35 @@ class RoundServer:
                             `-------quorum missed at the close----> abandoned
 
     It closes when the wanted number of updates is in, when nobody is left who could answer, or when
-    the deadline has passed. What arrives later is noted and never folded.
+    the deadline has passed. What arrives later is noted and never folded. Where clients have to keep apart,
+    it asks nobody who took part at too near a step, whoever is available.
 
     Attributes:
         job: The job's name.
         number: The round's number, part of the address of every draw.
-        seed: The job's seed.
+        seed: Seed of the draw of cohorts: the job's, or a secret of the server.
         cohort: How the cohort is drawn.
         policy: When to close, and whether it counts.
         rule: How partial sums merge.
         size: Number of coordinates of a partial sum; None: as many as the first one has.
+        clipping_bound: The bound that clients clip to in this round, where it moves from round to round.
+        step: Which step of a private run the round is to release, from 0; None where nothing is promised.
+        separation: How far apart two steps of one client are at least.
+        took_part: The last step at which each client took part, as far as it still matters.
         phase: Where the machine stands.
     """
 
     job: str
     number: int
-    seed: int
+    seed: int = field(repr=False)
     cohort: Cohort
     policy: RoundPolicy
     rule: Rule
     size: int | None = None
+    clipping_bound: float | None = None
+    step: int | None = None
+    separation: Separation = _EVERY_STEP
+    took_part: Mapping[str, int] = field(default_factory=dict, repr=False)
     phase: Phase = "new"
     _invited: tuple[str, ...] = ()
     _waiting: set[str] = field(default_factory=set)
@@ -108,7 +121,7 @@ class RoundServer:
         )
 
     def _open(self, event: Opened, now: Seconds) -> tuple[ServerEffect, ...]:
-        positions = drawn(self.cohort, len(event.available), self.seed, self.number)
+        positions = self._drawn(event.available)
         self._invited = tuple(map(event.available.__getitem__, positions))
         self._waiting = set(self._invited)
         self._wanted = self.cohort.wanted(len(positions))
@@ -116,9 +129,30 @@ class RoundServer:
         if not positions:
             return self._close(now)
         deadline = None if self.policy.deadline_s is None else now + self.policy.deadline_s
-        assignment = Assignment(self.job, self.number, deadline, self.policy.partial_work)
         wake = () if deadline is None else (WakeAt(deadline),)
-        return (SendAssignment(tuple(positions), self._invited, assignment), *wake)
+        return (SendAssignment(tuple(positions), self._invited, self._assignment(deadline)), *wake)
+
+    def _drawn(self, available: Sequence[str]) -> list[int]:
+        """Return the positions of the clients to invite; all that may be asked, if they are too few."""
+        if self.separation.min_separation == 1 or self.step is None:
+            return drawn(self.cohort, len(available), self.seed, self.number)
+        step, last, allows = self.step, self.took_part, self.separation.allows
+        may = [place for place, client in enumerate(available) if allows(step, last.get(client))]
+        try:
+            return [may[place] for place in drawn(self.cohort, len(may), self.seed, self.number)]
+        except PlanError:  # the plan has seen to it that the whole population is large enough
+            return may
+
+    def _assignment(self, deadline: Seconds | None) -> Assignment:
+        return Assignment(
+            self.job,
+            self.number,
+            deadline,
+            self.policy.partial_work,
+            self.clipping_bound,
+            self.step,
+            self.separation.min_separation,
+        )
 
     def _collect(self, event: UpdatesReceived, now: Seconds) -> tuple[ServerEffect, ...]:
         if event.partial.clients != len(event.clients):
@@ -163,7 +197,12 @@ class RoundServer:
         # Who is still awaited at the close has vanished or is late; nobody can tell which.
         self._late.extend(client for client in self._invited if client in self._waiting)
         reason = "" if committed else self._why(least)
-        return (RoundClosed(self._record(reason, now), self._sum if committed else None),)
+        return (RoundClosed(self._record(reason, now), self._partial() if committed else None),)
+
+    def _partial(self) -> Partial:
+        """Return the cohort's sum, which is zero where nobody has answered and none was needed."""
+        assert self._sum is not None or self.size is not None, "an empty sum has a size"
+        return self._sum or Partial(np.zeros(self.size or 0, dtype=np.int64), clients=0)
 
     def _why(self, least: int) -> str:
         if not self._invited:

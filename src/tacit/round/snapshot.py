@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tacit.core.layout import Vector
+from tacit.privacy.ledger import Head
 from tacit.round.record import EvaluationRecord
+from tacit.round.release import PrivacyState
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class Snapshot:
         optimizer: What the server optimizer remembers, vectors by name.
         buffers: What each client keeps where buffers stay local, by client.
         history: Evaluations so far, without their per-client values.
+        privacy: What a private run remembers; None where there is no privacy.
+        ledger: How far the ledger had come, so that a loss of it is found.
     """
 
     round: int
@@ -30,3 +34,5 @@ class Snapshot:
     optimizer: Mapping[str, Vector] = field(default_factory=dict)
     buffers: Mapping[str, Vector] = field(default_factory=dict)
     history: tuple[EvaluationRecord, ...] = ()
+    privacy: PrivacyState | None = None
+    ledger: Head | None = None

@@ -133,7 +133,7 @@ def begin_run(
 
 def _fresh(folder: RunFolder, vector: Vector, settings: Mapping[str, Any], program: bytes | None) -> Snapshot:
     state = Snapshot(round=0, committed=0, abandoned_in_a_row=0, now_s=0.0, vector=vector)
-    save_snapshot(folder.checkpoint, state)
+    save_snapshot(folder.checkpoint, state, str(settings["name"]))
     if program is not None:
         folder.write_program(program)
     folder.write_job(settings)
@@ -161,7 +161,7 @@ def _unfinished(
         what, fix = "the run is complete: there is nothing to resume", "Start a new one."
         raise StoreError("T407", what, where=str(folder.path), fix=fix)
     changes = list(_changes(folder.job(), settings))
-    state = load_snapshot(folder.checkpoint)
+    state = load_snapshot(folder.checkpoint, str(settings["name"]))
     if state.vector.shape != vector.shape:
         changes.append(f"the model had {len(state.vector)} numbers and has {len(vector)}")
     if before.code_sha256 != info.code_sha256:

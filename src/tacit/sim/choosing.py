@@ -19,7 +19,7 @@ from tacit.store.choices import ChoiceCache, KeptChoice
 from tacit.training.agreement import Agreement
 from tacit.training.calibrate import Calibration
 from tacit.training.executor import Choice, Executor, UnsupportedError
-from tacit.training.executors import EXECUTORS, ON_DEVICES, Recipe, build_executor
+from tacit.training.executors import EXECUTORS, ON_DEVICES, PRIVATE, Recipe, build_executor
 from tacit.training.flat import FlatModel
 from tacit.training.functional_device import Device, device_beside
 from tacit.training.program import Kind
@@ -37,6 +37,7 @@ _EXPORT_S, _EXPORT_OF_SLOW_STEPS_S, _SLOW_STEP_S = 4.0, 3600.0, 0.005
 _TOO_SHORT = "the run is too short for another executor to pay"
 _NOBODY = "no client of the first cohort has data that can be loaded"
 _NOT_EXPORTED = "not exported, the run is too short to pay for it"
+_CLIPS_EXAMPLES = "record-level privacy clips every example"
 _CPU = Device()
 _FUNCTIONAL = "functional"  # the executor that computes on the device it is told
 
@@ -85,7 +86,8 @@ def choose(
 
     ``"auto"`` takes about a second of this process, and as long as the exports take where these pay; the
     second run of a kind on the same machine finds what the first one found. Whatever is chosen has computed
-    the same as plain torch on a few clients of the first cohort.
+    the same as plain torch on a few clients of the first cohort. Where single records are protected there is
+    one executor that does so, and nothing to choose.
 
     Args:
         plan: The job and what follows from it.
@@ -104,6 +106,8 @@ def choose(
         PlanError: The one that was asked for cannot train this task.
     """
     check_executor(executor, device)
+    if plan.sites is not None or executor == PRIVATE:
+        return _private(plan, Trial(plan, population, model, build, device), executor)
     if executor == "torch":
         return _torch(plan, "asked for")
     if executor == AUTO and _steps_of(plan) < _FEW_STEPS:
@@ -154,7 +158,7 @@ def choose_again(
         fix = "Resume with the device it began with (--device), or start a new run."
         raise ConfigError("T142", what, where="device", fix=fix)
     choice = Choice(executor=info.executor, group=info.group or plan.group, reason=info.executor_reason)
-    if choice.executor == "torch":
+    if choice.executor == ("torch" if plan.sites is None else PRIVATE):
         return Chosen(choice)
     chosen = Chosen(choice, {} if program is None else {choice.executor: program})
     objection = "its program is missing or damaged" if chosen.program_sha256 != info.program_sha256 else ""
@@ -177,7 +181,7 @@ def check_executor(name: str, device: Device = _CPU) -> None:
     Raises:
         ConfigError: There is none.
     """
-    known = (AUTO, *EXECUTORS)
+    known = (AUTO, *EXECUTORS, PRIVATE)
     if name not in known:
         what = f"there is no executor `{name}`{nearest(name, known)}"
         raise ConfigError("T141", what, where="executor", fix=f"One of: {', '.join(known)}.")
@@ -336,9 +340,26 @@ def _torch(plan: Plan, reason: str) -> Chosen:
     return Chosen(Choice(executor="torch", group=torch_group(plan), reason=reason))
 
 
-def _unsupported(executor: str, why: str) -> PlanError:
+def _private(plan: Plan, trial: Trial, executor: str) -> Chosen:
+    """Return the only executor that protects single records, tried out on one client's shapes."""
+    if plan.sites is None:
+        raise _unsupported(executor, "it protects single records, and the job promises nothing about these")
+    if executor not in (AUTO, PRIVATE):
+        raise _unsupported(executor, f"it protects no records; {_CLIPS_EXAMPLES}")
+    try:
+        trial.build(PRIVATE, {})
+    except UnsupportedError as error:
+        raise _unsupported(PRIVATE, str(error), fix="Change the model or the loss.") from None
+    finally:
+        trial.close()
+    return Chosen(Choice(executor=PRIVATE, group=torch_group(plan), reason=_CLIPS_EXAMPLES))
+
+
+def _unsupported(
+    executor: str, why: str, fix: str = "Leave the choice to `auto`, or name another."
+) -> PlanError:
     what = f"the executor `{executor}` cannot train this task: {why}"
-    return PlanError("T158", what, where="executor", fix="Leave the choice to `auto`, or name another.")
+    return PlanError("T158", what, where="executor", fix=fix)
 
 
 def _export(recipe: Recipe, examples: Examples, kind: Kind) -> bytes:

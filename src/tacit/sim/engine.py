@@ -13,13 +13,15 @@ from tacit.core.layout import Vector
 from tacit.core.rule import IntegerTotal
 from tacit.data import Population
 from tacit.job import Plan, model_seed
+from tacit.privacy.noise import standard_normals
 from tacit.round.device import RoundDevice
 from tacit.round.messages import Assignment, AssignmentReceived, SendUpdates, Train, TrainingDone
 from tacit.sim.client_data import ClientData, guarded
 from tacit.training import Task
 from tacit.training.executor import Choice, ClientWork, Failure, Trained
-from tacit.training.executors import Recipe, build_executor
+from tacit.training.executors import PRIVATE, Protection, Recipe, build_executor
 from tacit.training.functional_device import Device
+from tacit.training.private_draws import SecureRecordDraws, SeededRecordDraws
 
 if TYPE_CHECKING:
     from tacit.training.evaluate import Evaluator
@@ -104,7 +106,7 @@ class Engine:
         self._data = ClientData(population, kept_bytes)
         self._expected: Iterator[int] = iter(())
         self._device = RoundDevice(plan.codec, plan.job.seed)
-        self.choice = choice or Choice(group=plan.group)
+        self.choice = choice or Choice(executor="torch" if plan.sites is None else PRIVATE, group=plan.group)
         if model is not None:
             self.model = model
             _ = self._evaluator  # refuses a loss or a metric that nobody knows before anything runs
@@ -157,8 +159,15 @@ class Engine:
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a client's own code may do anything
                 failures[self._population.ids[position]] = _failure(error)
             else:
-                works.append(ClientWork(client, examples, round_number, max_steps, buffers))
+                if self._is_charged_for(position, examples):
+                    works.append(ClientWork(client, examples, round_number, max_steps, buffers))
+                else:
+                    failures[client] = Failure("holds another number of records than it is charged for")
         return works
+
+    def _is_charged_for(self, position: int, examples: Examples) -> bool:
+        """Tell whether a client's examples are as many as its account was made for, where it has one."""
+        return self._plan.sites is None or len(examples) == self._plan.sizes[position]
 
     def expect(self, positions: Sequence[int]) -> None:
         """Be told whose data will probably be wanted next, the first ones first."""
@@ -215,8 +224,25 @@ def recipe_of(
 ) -> Recipe:
     """Return what an executor of this plan is built from."""
     job = plan.job
-    local, terms = job.algorithm.local, job.algorithm.terms()
-    return Recipe(job.task, plan.layout, local, terms, job.seed, model, programs or {}, device)
+    return Recipe(
+        job.task,
+        plan.layout,
+        job.algorithm.local,
+        job.algorithm.terms(),
+        job.seed,
+        model,
+        programs or {},
+        device,
+        protection=_protection(plan),
+    )
+
+
+def _protection(plan: Plan) -> Protection | None:
+    if plan.sites is None:
+        return None
+    is_seeded = plan.sites.privacy.randomness == "seeded"
+    draws = SeededRecordDraws(plan.job.seed) if is_seeded else SecureRecordDraws(standard_normals)
+    return Protection(plan.sites.levels, draws)
 
 
 def _sound(buffers: Mapping[str, Vector], clients: Sequence[str]) -> dict[str, Vector]:

@@ -88,7 +88,11 @@ def _measured(result: Result, population: Population, clients: int | None) -> Ev
     model = FlatModel(result.model(), buffers=job.task.buffers)
     evaluator, vector = Evaluator(job.task, model), model.vector()
     # Where buffers stay with the clients the checkpoint has them, and no one model can be measured centrally.
-    buffers = load_snapshot(RunFolder.existing(result.folder).checkpoint).buffers if model.is_local else {}
+    buffers = (
+        load_snapshot(RunFolder.existing(result.folder).checkpoint, result.info.name).buffers
+        if model.is_local
+        else {}
+    )
     central, found = {}, {}
     if population.test is not None and not model.is_local:
         evaluator.load(vector)

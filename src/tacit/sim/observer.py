@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from tacit.job import Plan
-from tacit.round import EvaluationRecord, RoundRecord
+from tacit.round import EvaluationRecord, PrivacyRecord, RoundRecord
 from tacit.store import RunInfo
 from tacit.training.executor import Choice, Failure
 
@@ -25,6 +25,10 @@ class Observer(Protocol):
 
     def round_closed(self, record: RoundRecord) -> None:
         """Hear that a round was committed or abandoned."""
+        ...
+
+    def spent(self, record: PrivacyRecord) -> None:
+        """Hear what a round has spent; nothing where nothing is promised."""
         ...
 
     def evaluated(self, record: EvaluationRecord) -> None:
@@ -53,6 +57,9 @@ class Silent:
         return
 
     def round_closed(self, record: RoundRecord) -> None:
+        return
+
+    def spent(self, record: PrivacyRecord) -> None:
         return
 
     def evaluated(self, record: EvaluationRecord) -> None:

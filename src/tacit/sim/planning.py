@@ -4,7 +4,8 @@ from pathlib import Path
 
 from tacit.data import Population, Split
 from tacit.job import Job, Plan, PopulationLike, make_plan, model_seed
-from tacit.sim.populations import open_population
+from tacit.job.private import refuse_scaling
+from tacit.sim.populations import called, open_population
 from tacit.store.downloads import obtain
 
 
@@ -30,6 +31,8 @@ def planned(
     from tacit.training.evaluate import Evaluator
     from tacit.training.flat import build
 
+    population = called(population)
+    refuse_scaling(job, population)
     opened = open_population(population, None if data is None else Path(data))
     model = build(job.task, model_seed(job))
     Evaluator(job.task, model)  # refuses a loss or a metric that nobody knows

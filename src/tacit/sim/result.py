@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tacit.core.errors import RunError
+from tacit.core.part import encode
 from tacit.job import Job, model_seed
 from tacit.job.load import job_of, load_job
+from tacit.privacy import Guarantee
 from tacit.round import EvaluationRecord, RoundRecord
 from tacit.store import FinalMetrics, RunFolder, RunInfo
 
@@ -41,7 +43,11 @@ class Result:
 
     @property
     def outcome(self) -> str:
-        """``"completed"``, ``"failed"``, ``"interrupted"`` or ``"running"``."""
+        """``"completed"``, ``"exhausted"``, ``"failed"``, ``"interrupted"`` or ``"running"``.
+
+        ``"exhausted"``: one more round would have exceeded the privacy budget. The model of the last round
+        that fitted is there, and its guarantee holds.
+        """
         return self.info.outcome
 
     @property
@@ -61,8 +67,13 @@ class Result:
 
     @property
     def privacy(self) -> str:
-        """Which guarantee holds, in words."""
+        """Which guarantee holds, in a few words; ``guarantee`` has all of it."""
         return self.info.privacy
+
+    @property
+    def guarantee(self) -> Guarantee | None:
+        """What is promised about what was released; None for nothing, or while the run is going on."""
+        return self.info.guarantee
 
     @property
     def job(self) -> Job:
@@ -123,6 +134,8 @@ class Result:
             "bytes_down_per_client": info.bytes_down_per_client,
             "model_sha256": info.model_sha256,
             "privacy": info.privacy,
+            "epsilon": info.epsilon,
+            "guarantee": None if info.guarantee is None else encode(info.guarantee),
             "run": str(self.folder),
         }
 

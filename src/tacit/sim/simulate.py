@@ -5,17 +5,19 @@ import time
 import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from tacit.core.errors import ConfigError, RunError, TacitError
-from tacit.core.events import NonPrivateEvent
 from tacit.core.part import encode
 from tacit.data import Population, Split
-from tacit.job import SCHEMA_VERSION, Job, Plan, PopulationLike, make_plan, model_seed
+from tacit.job import SCHEMA_VERSION, Job, Plan, PopulationLike, headline, make_plan, model_seed
+from tacit.job.private import refuse_scaling
+from tacit.privacy import Guarantee
+from tacit.privacy.ledger import BudgetExceeded
 from tacit.round import EvaluationRecord, Run, Snapshot
 from tacit.round.messages import RoundClosed
 from tacit.round.run import Evaluate, Evaluated, Finish, NoteRound, RunEffect, StartRound
@@ -30,11 +32,14 @@ from tacit.sim.observer import Observer, Silent
 from tacit.sim.pool import InProcess, Trainers, Workers
 from tacit.sim.populations import called, holding, open_population
 from tacit.sim.result import Result
+from tacit.sim.site_spending import SiteSpending, keeper_of
 from tacit.sim.timeline import Timeline
 from tacit.sim.trial import PROGRAM_EXECUTORS
 from tacit.store import CheckpointWriter, FinalMetrics, RunFolder, RunInfo
+from tacit.store.run_info import Outcome
 from tacit.training.executor import Failure
 from tacit.training.flat import FlatModel, build
+from tacit.training.functional_device import CPU, Device, open_device
 
 if TYPE_CHECKING:
     from tacit.sim.cluster import RayTrainers
@@ -48,6 +53,7 @@ def run(
     workers: int | None = None,
     cluster: str | None = None,
     executor: str = AUTO,
+    device: str = CPU,
     resume: bool = False,
     data: Path | str | None = None,
     observer: Observer | None = None,
@@ -67,9 +73,13 @@ def run(
             this process does it itself. The model does not depend on it.
         cluster: Train on Ray: ``"ray"`` on this machine, ``"ray://HOST:PORT"`` or ``"ray://auto"`` on a
             cluster that it is a node of. The model does not depend on it.
-        executor: Who trains in each process: ``"torch"``, ``"rules"``, ``"stacked"`` or ``"onnx"``; by
-            default the fastest on this machine of those that compute the same as torch. A resumed run keeps
-            the one it began with.
+        executor: Who trains in each process: ``"torch"``, ``"rules"``, ``"stacked"``, ``"onnx"`` or
+            ``"functional"``; by default the fastest on this machine of those that compute the same as torch.
+            A resumed run keeps the one it began with. A job that protects single records has one of its own,
+            ``"private"``.
+        device: Where to train: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"auto"`` for a GPU if there is one
+            and neither workers nor a cluster are asked for. On a GPU the executor is ``"functional"``, in
+            this process; what it cannot train torch trains on the processor.
         resume: Go on with the unfinished run in ``folder``; ends with the same model, bit for bit.
         data: Where data files lie; by default ``TACIT_DATA`` or the user's cache.
         observer: Is told how the run is going.
@@ -85,7 +95,8 @@ def run(
 
     if workers is not None and workers < 1:
         raise ConfigError("T103", f"workers must be at least 1, not {workers}", where="workers")
-    check_executor(executor)
+    where = open_device(device, alone=workers in (None, 1) and cluster is None)
+    check_executor(executor, where)
     if resume and folder is None:
         raise ConfigError(
             "T131", "resume needs the run folder", where="resume", fix="Name the folder to go on with."
@@ -100,6 +111,7 @@ def run(
         if pool is not None:
             stack.enter_context(pool)
         population = called(population)  # once: it may take long
+        refuse_scaling(job, population)
         settings = _resolved(job, population)
         population = open_population(population, None if data is None else Path(data))
         observer = observer or Silent()
@@ -108,15 +120,15 @@ def run(
         info, vector = first_info(plan, settings, source, pool.count if pool else 1), model.vector()
         left = left_run(place, vector, settings, info) if resume else None
         if left is not None:
-            chosen = choose_again(plan, population, model, *left, executor)
+            chosen = choose_again(plan, population, model, *left, executor, device=where)
         else:
-            chosen = choose(plan, population, model, executor, exporting=observer.exporting)
+            chosen = choose(plan, population, model, executor, exporting=observer.exporting, device=where)
         observer.executor_chosen(chosen.choice)
-        info = _trained_by(info, chosen)
+        info = _trained_by(info, chosen, where)
         if pool is not None:
             give_back_memory()  # others train from here on
             population = pool.set_up(plan, population, chosen.choice, chosen.programs)
-        engine = Engine(plan, population, model, chosen.choice, chosen.programs)
+        engine = Engine(plan, population, model, chosen.choice, chosen.programs, device=where)
         stop.patient = True
         begun = begin_run(place, vector, settings, info, resume=resume, program=chosen.program)
         with begun as (run_folder, state, info):
@@ -145,10 +157,11 @@ def _planned(job: Job, population: Population) -> tuple[FlatModel, Plan]:
     return model, make_plan(job, model.layout, population.sizes)
 
 
-def _trained_by(info: RunInfo, chosen: Chosen) -> RunInfo:
+def _trained_by(info: RunInfo, chosen: Chosen, device: Device) -> RunInfo:
     choice = chosen.choice
     return msgspec.structs.replace(
         info,
+        machine=device.beside(info.machine) if choice.executor == "functional" else info.machine,
         executor=choice.executor,
         group=choice.group,
         executor_reason=choice.reason,
@@ -190,19 +203,26 @@ class _Driver:
         self._measured = measured_clients(self.plan.job, self.population)
         self._round_seconds: list[float] = [r.seconds for r in self.folder.rounds() if r.seconds is not None]
         self.observer.started(self.plan, str(self.folder.path), self.state.committed)
+        self._spending = keeper_of(self.plan, self.population, self.folder)
         try:
+            self._spending.reconcile(self.state.ledger)
             finish = self._perform_all()
             self._end(finish.outcome, finish.reason)
+        except BudgetExceeded as refusal:
+            self._end("exhausted", refusal.what)
         except (Interrupted, KeyboardInterrupt):
             self._end("interrupted", "somebody asked it to stop")
         except BaseException as error:
             self._try_to_end(error)
             raise
+        finally:
+            self._spending.close()
         self._write_report()
         self.observer.finished(self.info)
 
     def _perform_all(self) -> Finish:
-        with CheckpointWriter(self.folder.checkpoint, self.folder.sync) as writer:
+        name = self.plan.job.name
+        with CheckpointWriter(self.folder.checkpoint, self.folder.sync, name) as writer:
             pending: list[RunEffect] = list(self._run.begin())
             while True:
                 effect = pending.pop(0)
@@ -210,18 +230,29 @@ class _Driver:
                     return effect
                 pending += self._perform(effect)
                 if not pending or isinstance(pending[0], StartRound | Finish):
-                    self.state = self._run.snapshot()
+                    self.state = replace(self._run.snapshot(), ledger=self._spending.head)
                     writer.offer(self.state)
+                    if self.plan.private is not None:
+                        writer.flush()  # so that a crash repeats the next step with the very same noise
 
     def _perform(self, effect: RunEffect) -> tuple[RunEffect, ...]:
         match effect:
             case StartRound():
                 self.stop.check()
-                return self._run.receive(self._play(effect))
+                self._spending.reserve(self._run)
+                closed = self._play(effect)
+                effects = self._run.receive(closed)
+                self._spending.settle(is_released=closed.partial is not None)
+                return effects
             case Evaluate():
                 return self._run.receive(Evaluated(self._evaluate(effect)))
             case NoteRound():
-                self.folder.note_round(effect.record, NonPrivateEvent())
+                spend = effect.privacy
+                if isinstance(self._spending, SiteSpending):
+                    spend = self._spending.noted(effect.record)
+                self.folder.note_round(effect.record, spend)
+                if spend.epsilon is not None:
+                    self.observer.spent(spend)
                 self.observer.round_closed(effect.record)
         return ()
 
@@ -267,10 +298,12 @@ class _Driver:
             self._write_report()
             self.observer.finished(self.info)
 
-    def _end(self, outcome: Literal["completed", "failed", "interrupted"], reason: str) -> None:
+    def _end(self, outcome: Outcome, reason: str) -> None:
         state = self.state  # not the machine's: what it has of a round under way will be repeated
         last = state.history[-1] if state.history else EvaluationRecord(round=0)
-        digest_of_model = self._write_model(state) if outcome == "completed" else None
+        is_done = outcome in ("completed", "exhausted")
+        digest_of_model = self._write_model(state) if is_done else None
+        guarantee = self._promised(state)
         self.info = msgspec.structs.replace(
             self.info,
             outcome=outcome,
@@ -282,9 +315,20 @@ class _Driver:
             seconds_per_round=statistics.median(self._round_seconds) if self._round_seconds else None,
             metrics=FinalMetrics(central=last.central, clients=last.clients),
             model_sha256=digest_of_model,
-            population=holding(self.population),
+            privacy=self.plan.privacy if guarantee is None else headline(guarantee),
+            guarantee=guarantee,
+            epsilon=None if guarantee is None else guarantee.epsilon,
+            ledger=state.ledger,
+            population=holding(self.population) if guarantee is None else None,  # counts say who has what
         )
         self.folder.write_info(self.info)
+
+    def _promised(self, state: Snapshot) -> Guarantee | None:
+        """Return what is promised after what was released so far."""
+        if isinstance(self._spending, SiteSpending):
+            return self._spending.statement()
+        steps = 0 if state.privacy is None else state.privacy.step
+        return None if self.plan.private is None else self.plan.private.statement(steps)
 
     def _write_report(self) -> None:
         from tacit.report import write_report  # late: it draws, and drawing takes a second to import

@@ -3,6 +3,7 @@
 from tacit.store.checkpoint import CheckpointWriter, load_snapshot, save_snapshot
 from tacit.store.run_folder import RunFolder
 from tacit.store.run_info import FinalMetrics, Holding, RunInfo
+from tacit.store.sweep_folder import SweepFolder, SweepGrid, SweepPoint, SweepRecord, SweepRun
 
 __all__ = [
     "CheckpointWriter",
@@ -10,6 +11,11 @@ __all__ = [
     "Holding",
     "RunFolder",
     "RunInfo",
+    "SweepFolder",
+    "SweepGrid",
+    "SweepPoint",
+    "SweepRecord",
+    "SweepRun",
     "load_snapshot",
     "save_snapshot",
 ]

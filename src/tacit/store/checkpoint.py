@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,11 +15,13 @@ from safetensors.numpy import save
 from tacit.core.errors import ConfigError, StoreError
 from tacit.core.layout import Vector
 from tacit.core.part import Settings, decode, encode
+from tacit.privacy.ledger import Head
 from tacit.round import EvaluationRecord, Snapshot
 from tacit.store.files import write_whole
+from tacit.store.privacy_state import Sealed, opened, sealed
 
 _INTERVAL_S = 0.5
-_VECTOR, _OPTIMIZER, _BUFFERS = "vector", "optimizer/", "buffers/"
+_VECTOR, _OPTIMIZER, _BUFFERS, _PRIVACY = "vector", "optimizer/", "buffers/", "privacy/"
 
 
 class _Facts(Settings, frozen=True):
@@ -29,10 +32,17 @@ class _Facts(Settings, frozen=True):
     abandoned_in_a_row: int
     now_s: float
     history: tuple[EvaluationRecord, ...]
+    step: int | None = None
+    ledger: Head | None = None
 
 
-def save_snapshot(path: Path, snapshot: Snapshot) -> None:
+def save_snapshot(path: Path, snapshot: Snapshot, owner: str = "") -> None:
     """Write a snapshot, atomically and durably.
+
+    Args:
+        path: The file.
+        snapshot: The snapshot.
+        owner: The job's name, to which the secrets of a private run are bound.
 
     Raises:
         StoreError: The disk is full, or the folder cannot be written to.
@@ -43,20 +53,25 @@ def save_snapshot(path: Path, snapshot: Snapshot) -> None:
         abandoned_in_a_row=snapshot.abandoned_in_a_row,
         now_s=snapshot.now_s,
         history=snapshot.history,
+        step=None if snapshot.privacy is None else snapshot.privacy.step,
+        ledger=snapshot.ledger,
     )
-    vectors = {_VECTOR: snapshot.vector}
+    vectors: dict[str, Vector | Sealed] = {_VECTOR: snapshot.vector}
     vectors |= {_OPTIMIZER + name: vector for name, vector in snapshot.optimizer.items()}
     vectors |= {_BUFFERS + client: vector for client, vector in snapshot.buffers.items()}
+    if snapshot.privacy is not None:
+        vectors |= {_PRIVACY + name: text for name, text in sealed(snapshot.privacy, owner).items()}
     arrays = {name: np.ascontiguousarray(vector) for name, vector in vectors.items()}
     text = msgspec.json.encode(encode(facts)).decode()
     write_whole(path, save(arrays, metadata={"facts": text}))
 
 
-def load_snapshot(path: Path) -> Snapshot:
+def load_snapshot(path: Path, owner: str = "") -> Snapshot:
     """Read a snapshot.
 
     Raises:
-        StoreError: There is none, or it is damaged.
+        StoreError: There is none, it is damaged, or there is no master key.
+        ConfigError: Its secrets do not open.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -65,9 +80,12 @@ def load_snapshot(path: Path) -> Snapshot:
         facts = decode(_Facts, msgspec.json.decode(text))
         vector = arrays.pop(_VECTOR)
     except (OSError, SafetensorError, KeyError, msgspec.DecodeError, ConfigError) as error:
-        raise StoreError(
-            "T402", f"cannot read the checkpoint: {error}", where=str(path), fix="Start the run anew."
-        ) from None
+        raise _unreadable(error, path) from None
+    try:
+        secrets = _below(_PRIVACY, arrays)
+        privacy = None if facts.step is None else opened(secrets, facts.step, owner)
+    except KeyError as error:
+        raise _unreadable(error, path) from None
     return Snapshot(
         round=facts.round,
         committed=facts.committed,
@@ -77,10 +95,18 @@ def load_snapshot(path: Path) -> Snapshot:
         optimizer=_below(_OPTIMIZER, arrays),
         buffers=_below(_BUFFERS, arrays),
         history=facts.history,
+        privacy=privacy,
+        ledger=facts.ledger,
     )
 
 
-def _below(prefix: str, arrays: Mapping[str, Vector]) -> dict[str, Vector]:
+def _unreadable(error: Exception, path: Path) -> StoreError:
+    return StoreError(
+        "T402", f"cannot read the checkpoint: {error}", where=str(path), fix="Start the run anew."
+    )
+
+
+def _below(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
@@ -92,14 +118,17 @@ class CheckpointWriter:
 
     Args:
         path: The checkpoint file.
+        owner: The job's name, to which a private run's secrets are bound.
         ahead: Called before each write, in that thread: makes durable what a snapshot builds on, so that
             a checkpoint never knows of a round that the records lost with the power.
     """
 
-    def __init__(self, path: Path, ahead: Callable[[], None] | None = None) -> None:
-        self._path, self._ahead = path, ahead
+    def __init__(self, path: Path, ahead: Callable[[], None] | None = None, owner: str = "") -> None:
+        self._path, self._ahead, self._owner = path, ahead, owner
+        self._is_writing = False
         self._wake = threading.Condition()
-        self._closed = threading.Event()  # apart from the condition: an offer must not wake a resting thread
+        self._closed = threading.Event()
+        self._hurry = threading.Event()  # apart from the condition: an offer must not wake a resting thread
         self._pending: Snapshot | None = None
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="tacit-checkpoint", daemon=True)
@@ -114,7 +143,20 @@ class CheckpointWriter:
         with self._wake:
             self._raise_error()
             self._pending = snapshot
-            self._wake.notify()
+            self._wake.notify_all()
+
+    def flush(self) -> None:
+        """Wait until what was offered is on the disk, without the usual pause between two writes.
+
+        Raises:
+            StoreError: It could not be written.
+        """
+        with self._wake:
+            self._hurry.set()
+            while (self._pending is not None or self._is_writing) and self._error is None:
+                self._wake.wait()
+            self._hurry.clear()
+            self._raise_error()
 
     def close(self) -> None:
         """Write what is pending, then end the thread.
@@ -124,7 +166,8 @@ class CheckpointWriter:
         """
         with self._wake:
             self._closed.set()
-            self._wake.notify()
+            self._hurry.set()
+            self._wake.notify_all()
         self._thread.join()
         self._raise_error()
 
@@ -153,14 +196,18 @@ class CheckpointWriter:
                 while self._pending is None and not self._closed.is_set():
                     self._wake.wait()
                 snapshot, self._pending = self._pending, None
+                self._is_writing = snapshot is not None
             if snapshot is None:
                 return
             began = time.monotonic()
             try:
                 if self._ahead is not None:
                     self._ahead()
-                save_snapshot(self._path, snapshot)
+                save_snapshot(self._path, snapshot, self._owner)
             except Exception as error:  # noqa: BLE001 - whatever it is, the run must hear of it
                 with self._wake:
                     self._error = error
-            self._closed.wait(max(0.0, _INTERVAL_S - (time.monotonic() - began)))
+            with self._wake:
+                self._is_writing = False
+                self._wake.notify_all()
+            self._hurry.wait(max(0.0, _INTERVAL_S - (time.monotonic() - began)))

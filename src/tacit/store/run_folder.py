@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from tacit.core.errors import ConfigError, StoreError
 from tacit.core.part import Settings, decode, encode
-from tacit.round import EvaluationRecord, RoundRecord
+from tacit.round import EvaluationRecord, PrivacyRecord, RoundRecord
 from tacit.store.files import remove_halves, storing, sync_folder, write_whole
 from tacit.store.run_info import RunInfo
 
@@ -159,10 +159,10 @@ class RunFolder:
             kept = [line for line in self.lines(name) if line["round"] <= round_number]
             write_whole(self.path / name, b"".join(msgspec.json.encode(line) + b"\n" for line in kept))
 
-    def note_round(self, record: RoundRecord, event: Settings) -> None:
-        """Append a round's record, and the privacy event it spent."""
+    def note_round(self, record: RoundRecord, spend: PrivacyRecord) -> None:
+        """Append a round's record, and what it spent."""
         self._append(ROUNDS, msgspec.json.encode(record))
-        self._append(PRIVACY, msgspec.json.encode({"round": record.round, "event": event}))
+        self._append(PRIVACY, msgspec.json.encode(spend))
 
     def note_evaluation(self, record: EvaluationRecord) -> None:
         """Append an evaluation."""
@@ -253,6 +253,10 @@ class RunFolder:
     def rounds(self) -> list[RoundRecord]:
         """Read the records of all rounds so far."""
         return [decode(RoundRecord, line) for line in self.lines(ROUNDS)]
+
+    def spends(self) -> list[PrivacyRecord]:
+        """Read what all rounds so far have spent."""
+        return [decode(PrivacyRecord, line) for line in self.lines(PRIVACY)]
 
     def evaluations(self) -> list[EvaluationRecord]:
         """Read all evaluations so far."""

@@ -5,8 +5,11 @@ from typing import Literal
 
 from tacit.core.metrics import ClientSummary
 from tacit.core.part import Settings
+from tacit.privacy import Guarantee
+from tacit.privacy.ledger import Head
 
-Outcome = Literal["running", "completed", "failed", "interrupted"]
+Outcome = Literal["running", "completed", "exhausted", "failed", "interrupted"]
+"""``"exhausted"``: the privacy budget was spent before all rounds were done; what was reached stands."""
 
 
 class Holding(Settings, frozen=True):
@@ -62,6 +65,9 @@ class RunInfo(Settings, frozen=True):
         parameters: Number of trainable parameters.
         model_sha256: Digest of ``model.safetensors``, or None while there is none.
         privacy: Which guarantee holds, in words.
+        guarantee: What is promised about what was released so far; None for nothing.
+        epsilon: The epsilon of what was released so far; None where nothing is promised.
+        ledger: How far the run's ledger had come.
         seed: The job's seed.
         executor: Which executor trained.
         group: How many clients it trained, encoded and added up at a time; None in old records.
@@ -95,6 +101,9 @@ class RunInfo(Settings, frozen=True):
     parameters: int = 0
     model_sha256: str | None = None
     privacy: str = ""
+    guarantee: Guarantee | None = None
+    epsilon: float | None = None
+    ledger: Head | None = None
     seed: int = 0
     executor: str = "torch"
     group: int | None = None

@@ -75,7 +75,7 @@ class Choice(Settings, frozen=True):
     """Who trains, and how many clients at a time: fixed for a whole run, whose last bits depend on it.
 
     Attributes:
-        executor: Name of the executor, one of ``EXECUTORS``.
+        executor: Name of the executor, one of ``EXECUTORS`` or ``PRIVATE``.
         group: Clients that are trained, encoded and summed together.
         reason: Why this one, in words.
     """
@@ -105,10 +105,10 @@ class Executor(Protocol):
         ...
 
 
-def update_spec(layout: Layout) -> UpdateSpec:
-    """Declare a row: the model's own segments, then the training metrics."""
+def update_spec(layout: Layout, *, metrics: bool = True) -> UpdateSpec:
+    """Declare a row: the model's own segments, then the training metrics, if there are any."""
     spec = UpdateSpec.for_layout(layout)
     if "buffers" in spec.names:
         # A running variance is a square of the data's own scale, not a step of an optimizer.
         spec = spec.change("buffers", coordinate_bound=BUFFER_BOUND)
-    return spec.append(SegmentSpec(METRICS, 1, coordinate_bound=METRIC_BOUND))
+    return spec.append(SegmentSpec(METRICS, 1, coordinate_bound=METRIC_BOUND)) if metrics else spec

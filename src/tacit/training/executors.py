@@ -1,15 +1,17 @@
 """All executors by name, and how one is built."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tacit.core.examples import Examples
 from tacit.core.layout import Layout
 from tacit.core.local import LocalSGD
+from tacit.core.record_level import RecordLevel
 from tacit.core.terms import LocalTerms
-from tacit.training.executor import Executor, UnsupportedError
+from tacit.training.executor import ClientWork, Executor, UnsupportedError
 from tacit.training.functional_device import Device
+from tacit.training.private_draws import RecordDraws
 from tacit.training.task import Task
 
 if TYPE_CHECKING:
@@ -17,11 +19,26 @@ if TYPE_CHECKING:
     from tacit.training.program import Program
 
 EXECUTORS = ("torch", "rules", "stacked", "onnx", "functional")
-"""Names of the executors; the first one always works."""
+"""Names of the executors that compute the same, some of them faster; the first one always works."""
+PRIVATE = "private"
+"""Name of the executor that protects single records: for jobs that promise it, and the only one for them."""
 ON_DEVICES = ("torch", "functional")
 """Those that may train where a device is named: the first one does so on the processor all the same."""
 
 _CPU = Device()
+
+
+@dataclass(frozen=True)
+class Protection:
+    """How single records are protected while a site trains.
+
+    Attributes:
+        levels: What is done for each record of a site that has so many.
+        draws: The secret draws.
+    """
+
+    levels: Mapping[int, RecordLevel]
+    draws: RecordDraws
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,7 @@ class Recipe:
         programs: Exported programs (ONNX graphs) by the name of the executor that runs them.
         device: Where an executor computes that can do so elsewhere than on the processor.
         examples: Some of a client's examples to try the executor out on, where that is wanted.
+        protection: How single records are protected; None if they are not.
     """
 
     task: Task
@@ -49,18 +67,23 @@ class Recipe:
     programs: dict[str, bytes] = field(default_factory=dict)
     device: Device = _CPU
     examples: Examples | None = None
+    protection: Protection | None = None
 
 
 def build_executor(name: str, recipe: Recipe) -> Executor:
     """Build the executor of that name.
 
     Raises:
-        UnsupportedError: It cannot train this task.
+        UnsupportedError: It cannot train this task, or not with the protection that is promised.
         ProgramError: Its program is none that may be run.
         KeyError: There is none of that name.
     """
+    if recipe.protection is not None and name != PRIVATE:
+        raise UnsupportedError(f"`{name}` protects no records, and that is promised")
     # Late imports: a process that runs a program never imports torch.
     match name:
+        case "private":
+            return _private(recipe)
         case "torch":
             from tacit.training.torch_executor import TorchExecutor
 
@@ -89,6 +112,19 @@ def build_executor(name: str, recipe: Recipe) -> Executor:
                 functional.try_out(recipe.examples)
             return functional
     raise KeyError(name)
+
+
+def _private(recipe: Recipe) -> Executor:
+    """Return the executor of record-level privacy, tried out."""
+    from tacit.training.private_executor import PrivateExecutor
+
+    if recipe.protection is None:
+        raise UnsupportedError(f"`{PRIVATE}` protects single records, and nothing is promised about these")
+    levels, draws = recipe.protection.levels, recipe.protection.draws
+    private = PrivateExecutor(recipe.task, recipe.model(), recipe.local, recipe.terms, levels, draws)
+    if recipe.examples is not None:
+        private.check(ClientWork("", recipe.examples, round=0))
+    return private
 
 
 def _program(recipe: Recipe, name: str, *, kind: str) -> "Program":

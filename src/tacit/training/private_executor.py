@@ -1,7 +1,7 @@
 """The executor of record-level privacy: DP-SGD inside a site, one client after the other."""
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from tacit.core.local import LocalSGD
 from tacit.core.record_level import RecordLevel, expected_batch, sampling_rate
 from tacit.core.spec import UpdateSpec
 from tacit.core.terms import LocalTerms
-from tacit.training.executor import METRICS, ClientWork, Failure, Trained, UnsupportedError, update_spec
+from tacit.training.executor import ClientWork, Failure, Trained, UnsupportedError, update_spec
 from tacit.training.flat import FlatModel
 from tacit.training.losses import loss_of
 from tacit.training.per_example import PerExampleGradients
@@ -38,7 +38,7 @@ class PrivateExecutor:
         model: The task's model; its state is overwritten.
         local: Settings of local training; the order of ``shuffle`` gives way to Poisson batches.
         terms: What the algorithm adds to the local step.
-        record: Noise multiplier and clipping bound.
+        record: Noise multiplier and clipping bound; or those of every site that has so many records.
         draws: The secret draws.
 
     Raises:
@@ -51,7 +51,7 @@ class PrivateExecutor:
         model: FlatModel,
         local: LocalSGD,
         terms: LocalTerms,
-        record: RecordLevel,
+        record: RecordLevel | Mapping[int, RecordLevel],
         draws: RecordDraws,
     ) -> None:
         self._model, self._local, self._record, self._draws = model, local, record, draws
@@ -90,12 +90,15 @@ class PrivateExecutor:
         """Train one client and write its update into ``row``; return why that failed, if it did."""
         if not len(work.examples):
             return Failure("no data")
+        record = self._record_of(work)
+        if record is None:
+            return Failure("holds another number of records than its noise was made for")
         try:
             self._model.load(start, work.buffers)
             inputs, target = tensors_of(work.examples)
             self._gradients.check(inputs, target)
             buffers = [buffer.clone() for buffer in self._model.module.buffers()]
-            self._run_steps(start, work, inputs, target)
+            self._run_steps(start, work, record, inputs, target)
         except MemoryError:
             raise  # this machine's trouble, not the client's
         except UnsupportedError as error:
@@ -109,7 +112,13 @@ class PrivateExecutor:
         torch.sub(self._model.flat[:size], start[:size], out=torch.from_numpy(row[:size]))
         return None
 
-    def _run_steps(self, start: Tensor, work: ClientWork, inputs: tuple[Tensor, ...], target: Tensor) -> None:
+    def _record_of(self, work: ClientWork) -> RecordLevel | None:
+        """Return what protects a site's records; None if nobody has found out which noise does."""
+        return self._record if isinstance(self._record, RecordLevel) else self._record.get(len(work.examples))
+
+    def _run_steps(
+        self, start: Tensor, work: ClientWork, record: RecordLevel, inputs: tuple[Tensor, ...], target: Tensor
+    ) -> None:
         torch.default_generator.manual_seed(self._draws.model_seed(work.round, work.client))
         self._stepper.begin(start)
         divisor = expected_batch(self._local, len(target))
@@ -117,9 +126,9 @@ class PrivateExecutor:
             total = np.zeros(self._model.parameter_count)
             batch = tuple(x.index_select(0, members) for x in inputs), target.index_select(0, members)
             for gradients in self._gradients.chunks(*batch):
-                add_clipped(total, gradients, self._record.clipping_bound)
+                add_clipped(total, gradients, record.clipping_bound)
             normals = self._draws.noise(work.round, work.client, step, len(total))
-            noisy = add_noise(total, normals, self._record.noise_std)
+            noisy = add_noise(total, normals, record.noise_std)
             # By a public constant: the number that was drawn is as private as the records themselves.
             self._stepper.step(self._as_parameters(noisy / divisor))
 
@@ -144,4 +153,4 @@ class PrivateExecutor:
 
 def private_spec(layout: Layout) -> UpdateSpec:
     """Declare a row: the model's own segments, and no metrics, which would tell of the records untouched."""
-    return UpdateSpec(tuple(part for part in update_spec(layout).segments if part.name != METRICS))
+    return update_spec(layout, metrics=False)

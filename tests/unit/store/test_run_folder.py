@@ -8,7 +8,7 @@ import pytest
 
 from tacit.core.errors import StoreError
 from tacit.core.events import NonPrivateEvent
-from tacit.round import EvaluationRecord, RoundRecord
+from tacit.round import EvaluationRecord, PrivacyRecord, RoundRecord
 from tacit.store import RunFolder, RunInfo
 
 INFO = RunInfo(name="small", outcome="running")
@@ -25,7 +25,7 @@ def begun(path: Path, rounds: int = 3) -> RunFolder:
     folder.write_job({"name": "small", "rounds": 3})
     folder.write_info(INFO)
     for number in range(1, rounds + 1):
-        folder.note_round(record(number), NonPrivateEvent())
+        folder.note_round(record(number), PrivacyRecord(round=number, event=NonPrivateEvent()))
         folder.note_evaluation(EvaluationRecord(round=number))
     return folder
 
@@ -95,7 +95,7 @@ def test_later_rounds_are_forgotten_and_the_others_stay_byte_for_byte(tmp_path: 
     folder.forget_after(2)
     for name, lines in before.items():
         assert (tmp_path / "run" / name).read_bytes().splitlines() == lines[:2]
-    folder.note_round(record(3), NonPrivateEvent())
+    folder.note_round(record(3), PrivacyRecord(round=3, event=NonPrivateEvent()))
     assert len(folder.rounds()) == 3
     folder.close()
 
