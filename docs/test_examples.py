@@ -85,9 +85,10 @@ def _exists(words: list[str]) -> None:
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(words[1:]) <= set(targets)
     if words[0] == "tacit":
-        group = typer.main.get_command(app)
-        command = group.commands[words[1]]  # type: ignore[attr-defined]
-        given = command.make_context(words[1], words[2:]).params
+        command, rest = typer.main.get_command(app), words[1:]
+        while hasattr(command, "commands"):
+            command, rest = command.commands[rest[0]], rest[1:]
+        given = command.make_context(words[1], rest).params
         if "overrides" in given and given["job"].is_file():  # a job file of the page itself
             load_job(given["job"], given["overrides"])
 
@@ -111,6 +112,8 @@ def _examples(page: Path) -> Iterator[Example]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TACIT_MASTER_KEY", str(tmp_path / "master.key"))
+    monkeypatch.setenv("TACIT_LEDGER", str(tmp_path / "ledger.db"))
     # What a page registers is forgotten with it.
     monkeypatch.setattr(part, "_classes", vars(part)["_classes"].copy())
     settings.register_profile("docs", deadline=None, max_examples=20)

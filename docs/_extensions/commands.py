@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 import typer
@@ -18,8 +19,16 @@ class Commands(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         group = typer.main.get_command(program)
-        pages = [page(name, command) for name, command in group.commands.items()]  # type: ignore[attr-defined]
+        found = group.commands.items()  # type: ignore[attr-defined]
+        pages = [page(*one) for name, command in found for one in with_subcommands(name, command)]
         return self.parse_text_to_nodes("\n\n".join(pages), allow_section_headings=True)
+
+
+def with_subcommands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a command and those below it, each with its whole name."""
+    yield name, command
+    for below, inner in getattr(command, "commands", {}).items():
+        yield from with_subcommands(f"{name} {below}", inner)
 
 
 def page(name: str, command: Any) -> str:
@@ -29,7 +38,8 @@ def page(name: str, command: Any) -> str:
     about, _, examples = command.help.partition("[bold]Examples[/bold]")
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
-    usage = " ".join(["tacit", name, *(argument.metavar for argument in arguments), "[OPTIONS]"])
+    rest = ["COMMAND"] if hasattr(command, "commands") else ["[OPTIONS]"]
+    usage = " ".join(["tacit", name, *(argument.metavar for argument in arguments), *rest])
     lines = [f"## tacit {name}", "", plain(about), "", "```text", usage, "```", ""]
     for argument in arguments:
         lines += [f"`{argument.metavar}`", f": {described(argument, name)}", ""]

@@ -1,6 +1,18 @@
 import pytest
 
-COMMANDS = ["new", "plan", "run", "evaluate", "export", "report", "compare", "doctor"]
+COMMANDS = [
+    "new",
+    "plan",
+    "run",
+    "sweep",
+    "audit",
+    "evaluate",
+    "export",
+    "report",
+    "compare",
+    "doctor",
+    "ledger",
+]
 
 
 def test_the_main_help_lists_commands_and_exit_codes(tacit) -> None:

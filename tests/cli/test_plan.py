@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 
 def test_plan_shows_what_a_job_costs_and_that_it_is_not_private(tacit, job: Path) -> None:
     ended = tacit("plan", str(job))
@@ -27,3 +29,96 @@ def test_plan_refuses_what_run_would_refuse(tacit, job: Path) -> None:
     assert [ended.code for ended in refused] == [2, 2]
     assert refused[0].err == refused[1].err
     assert "T152" in refused[0].err
+
+
+# --- privacy ------------------------------------------------------------------------------------
+
+FIXED = 'clipping={type="fixed_clipping", bound=0.5}'
+
+
+def private(epsilon: float, *more: str, cohort: str = 'cohort={type="poisson", rate=0.5}') -> tuple[str, ...]:
+    settings = ", ".join(['unit="user"', f"epsilon={epsilon}", "delta=1e-2", *more])
+    return "--set", f"privacy={{{settings}}}", "--set", cohort
+
+
+def test_plan_says_what_is_promised_and_epsilon_along_the_run(tacit, job: Path) -> None:
+    ended = tacit("plan", str(job), *private(8.0), "--set", "rounds=40")
+    assert ended.code == 0
+    for said in (
+        "at delta 0.01 for each user (add_remove, central)",
+        "each user: with or without any one user's data (add_remove)",
+        "the server is trusted: it sees every client's update, and adds the noise",
+        "every user with probability 0.5 in each step, kept secret; the account relies on it",
+        "the clipping bound's path",
+        "denominator        5, whoever answers",
+        "on each of 650 coordinates",
+    ):
+        assert said in ended.out
+    rounds, epsilons = (line.split() for line in ended.out.splitlines()[-2:])
+    assert rounds[:2] == ["after", "round"]
+    assert (len(rounds), rounds[2], rounds[-1]) == (10, "1", "40")
+    values = [float(value) for value in epsilons[1:]]
+    assert values == sorted(values)
+    assert 7.9 < values[-1] <= 8.0
+
+
+def test_plan_says_why_sampling_gains_nothing(tacit, job: Path) -> None:
+    ended = tacit("plan", str(job), *private(8.0, FIXED, cohort="cohort.count=4"))
+    assert "nothing is gained by it: in a cohort of a fixed size" in ended.out
+    assert "taking part is not hidden) (zero_out)" in ended.out
+    assert "zCDP" in ended.out
+    assert "Gaussian DP" in ended.out
+
+
+def test_plan_prints_privacy_as_json(tacit, job: Path) -> None:
+    plan = tacit("plan", str(job), *private(8.0, FIXED), "--json").json
+    assert plan["guarantee"]["adjacency"] == "add_remove"
+    assert 7.9 < plan["guarantee"]["epsilon"] <= 8.0
+    assert [step for step, _ in plan["epsilon_by_round"]] == [1, 2, 3]
+    noise = plan["noise"]
+    assert noise["clipping_bound"] == 0.5
+    assert noise["denominator"] == 5.0
+    assert noise["std"] == pytest.approx(0.5 * noise["noise_multiplier"])
+    assert noise["per_step"] == pytest.approx(noise["mean_std"] * 650**0.5 / 0.5)
+    assert not noise["drowns"]
+
+
+def test_plan_of_a_job_without_privacy_has_no_epsilon(tacit, job: Path) -> None:
+    plan = tacit("plan", str(job), "--json").json
+    assert [plan[name] for name in ("guarantee", "epsilon_by_round", "noise")] == [None] * 3
+    assert plan["privacy"].startswith("not private")
+
+
+def test_plan_warns_of_noise_that_drowns_the_signal_and_of_seeded_noise(tacit, job: Path) -> None:
+    for options, drowns, is_seeded in (
+        (private(8.0), False, False),
+        (private(0.5), True, False),
+        (private(8.0, 'randomness="seeded"'), False, True),
+    ):
+        ended = tacit("plan", str(job), *options)
+        assert ended.code == 0
+        assert ("the noise will drown the signal" in ended.err) == drowns
+        assert ("whoever knows it can take the noise away" in ended.err) == is_seeded
+        assert ("seeded, not private" in ended.out) == is_seeded
+
+
+def test_correlated_noise_is_charged_as_a_whole_at_its_first_step(tacit, job: Path) -> None:
+    mechanism = 'mechanism={type="banded_inverse", bands=2}'
+    cohort = "cohort.count=4"
+    ended = tacit("plan", str(job), *private(8.0, FIXED, mechanism, "min_separation=2", cohort=cohort))
+    rounds, epsilons = (line.split() for line in ended.out.splitlines()[-2:])
+    assert rounds == ["after", "round", "1", "3"]
+    assert epsilons[1] == epsilons[2]
+    assert 7.9 < float(epsilons[1]) <= 8.0
+
+
+def test_plan_of_a_job_that_protects_records_tells_of_its_sites(tacit, job: Path) -> None:
+    privacy = 'privacy={unit="record", epsilon=4.0, delta=1e-4, ' + FIXED + "}"
+    ended = tacit("plan", str(job), "--set", privacy, "--json")
+    assert ended.code == 0
+    assert "each site is trusted with its own records, and adds the noise" in ended.err
+    assert "inside the site of" in ended.err
+    assert "steps a round, each with noise" in ended.err
+    assert [rounds for rounds, _ in ended.json["epsilon_by_round"]] == [1, 2, 3]
+    assert ended.json["epsilon_by_round"][-1][1] <= 4.0
+    assert ended.json["guarantee"]["unit"] == "record"

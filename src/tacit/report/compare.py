@@ -28,8 +28,10 @@ class ComparedRun:
         central: Final metrics on the test set.
         mean: Final metrics, mean over clients.
         worst_10: Final metrics, mean over the worst tenth of clients.
-        bytes_up: Bytes of all updates.
-        bytes_down: Bytes of all assignments.
+        privacy: Which guarantee holds, in words.
+        epsilon: What was spent, at the delta of its guarantee; None where nothing is promised.
+        bytes_up: Bytes of all updates; None where they would tell how many took part.
+        bytes_down: Bytes of all assignments; likewise.
         seconds: Real time.
         seed: The seed.
     """
@@ -41,8 +43,10 @@ class ComparedRun:
     central: Mapping[str, float | None]
     mean: Mapping[str, float | None]
     worst_10: Mapping[str, float | None]
-    bytes_up: int
-    bytes_down: int
+    privacy: str
+    epsilon: float | None
+    bytes_up: int | None
+    bytes_down: int | None
     seconds: float
     seed: int
 
@@ -58,8 +62,10 @@ class ComparedRun:
             central={name: _finite(value) for name, value in data.final.central.items()},
             mean={name: _finite(summary.mean) for name, summary in clients.items()},
             worst_10={name: _finite(summary.worst_10) for name, summary in clients.items()},
-            bytes_up=data.traffic.up,
-            bytes_down=data.traffic.down,
+            privacy=data.info.privacy,
+            epsilon=None if data.info.epsilon is None else _finite(data.info.epsilon),
+            bytes_up=None if data.traffic is None else data.traffic.up,
+            bytes_down=None if data.traffic is None else data.traffic.down,
             seconds=data.info.seconds,
             seed=data.info.seed,
         )
@@ -119,8 +125,12 @@ class Comparison:
                 cells = [getattr(run, values).get(metric) for run in self.runs]
                 if any(cell is not None for cell in cells):
                     yield f"{spoken}, {place}", [words.number(cell) for cell in cells]
-        yield "bytes up", [words.size(run.bytes_up) for run in self.runs]
-        yield "bytes down", [words.size(run.bytes_down) for run in self.runs]
+        if any(run.epsilon is not None for run in self.runs):
+            # With its delta and relation: without them no two epsilons can be compared.
+            yield "privacy", [words.clean(run.privacy) or words.MISSING for run in self.runs]
+        for name, values in ("bytes up", "bytes_up"), ("bytes down", "bytes_down"):
+            sent = [getattr(run, values) for run in self.runs]
+            yield name, [words.MISSING if value is None else words.size(value) for value in sent]
         yield "time", [words.duration(run.seconds) for run in self.runs]
         yield "seed", [str(run.seed) for run in self.runs]
 

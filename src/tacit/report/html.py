@@ -7,9 +7,19 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tacit.report import client_charts, holding_charts, learning_charts, round_charts, tables, words
+from tacit.privacy.guarantee import rounded_up
+from tacit.report import (
+    client_charts,
+    holding_charts,
+    learning_charts,
+    privacy_charts,
+    privacy_words,
+    round_charts,
+    tables,
+    words,
+)
 from tacit.report.drawing import Chart, drawing
-from tacit.report.run_data import RunData, is_private
+from tacit.report.run_data import RunData
 from tacit.store import RunFolder, RunInfo
 
 if TYPE_CHECKING:
@@ -18,6 +28,7 @@ if TYPE_CHECKING:
 _METRICS = 6  # drawn by round; the table has them all
 _OUTCOMES = {
     "completed": "Completed",
+    "exhausted": "Budget exhausted",
     "failed": "Failed",
     "interrupted": "Interrupted",
     "running": "Still running",
@@ -36,38 +47,42 @@ def write_report(folder: RunFolder) -> Path:
 def render_html(folder: RunFolder) -> str:
     """Render the report of a run, finished or not; equal folders give equal reports.
 
-    Who took part is named only where the run makes no promise of privacy.
+    A promise of privacy decides what is in it: no names of clients and nothing that was computed from their
+    data without noise; where the account relies on a secret sample, nothing about who took part or how many.
 
     Raises:
         StoreError: The folder holds no run, or is damaged.
     """
-    data = RunData.read(folder)
-    show_participants = not is_private(data.info)
+    read = RunData.read(folder)
+    data = read.published()
     with drawing():
-        figures = _Figures.of(data, show_participants=show_participants)
-    return _template().render(data=data, info=data.info, figures=figures, **_texts(data, show_participants))
+        figures = _Figures.of(data)
+    return _template().render(data=data, info=data.info, figures=figures, **_texts(data))
 
 
 @dataclass(frozen=True)
 class _Figures:
+    privacy: tuple[Chart, ...]
     learning: tuple[Chart, ...]
     clients: tuple[Chart, ...]
     holdings: tuple[Chart, ...]
     participation: Chart | None
 
     @classmethod
-    def of(cls, data: RunData, *, show_participants: bool) -> "_Figures":
+    def of(cls, data: RunData) -> "_Figures":
         learning = (learning_charts.metric_by_round(data, metric) for metric in data.metrics[:_METRICS])
+        spent = (privacy_charts.epsilon_by_round(data), privacy_charts.clipping_bound(data))
         return cls(
+            privacy=tuple(chart for chart in spent if chart is not None),
             learning=tuple(chart for chart in learning if chart is not None),
-            clients=tuple(_on_clients(data, show_participants)),
-            holdings=tuple(_holdings(data, show_participants)),
-            participation=round_charts.participation(data.rounds),
+            clients=tuple(_on_clients(data)),
+            holdings=tuple(_holdings(data)),
+            participation=round_charts.participation(data.rounds) if data.shows.participation else None,
         )
 
 
-def _on_clients(data: RunData, show_participants: bool) -> Iterator[Chart]:
-    metric = data.main_metric
+def _on_clients(data: RunData) -> Iterator[Chart]:
+    metric, show_participants = data.main_metric, data.shows.names
     if metric is None:
         return
     values, population = data.per_client(metric), data.info.population
@@ -77,8 +92,8 @@ def _on_clients(data: RunData, show_participants: bool) -> Iterator[Chart]:
     yield from (chart for chart in (bars, dots) if chart is not None)
 
 
-def _holdings(data: RunData, show_participants: bool) -> Iterator[Chart]:
-    population = data.info.population
+def _holdings(data: RunData) -> Iterator[Chart]:
+    population, show_participants = data.info.population, data.shows.names
     if population is None:
         return
     spread = holding_charts.holdings(population, show_participants=show_participants)
@@ -88,7 +103,7 @@ def _holdings(data: RunData, show_participants: bool) -> Iterator[Chart]:
     yield from (chart for chart in (spread, sizes) if chart is not None)
 
 
-def _texts(data: RunData, show_participants: bool) -> dict[str, Any]:
+def _texts(data: RunData) -> dict[str, Any]:
     settings, left_out = tables.settings(data)
     return {
         "outcome": _OUTCOMES[data.info.outcome],
@@ -96,13 +111,13 @@ def _texts(data: RunData, show_participants: bool) -> dict[str, Any]:
         "name": words.clean(data.info.name, 120),
         "date": words.date(data.info.started) if data.info.started else "",
         "verdict": verdict(data),
-        "private": is_private(data.info),
-        "privacy": _privacy(data.info),
+        "banner": privacy_words.banner(data.info) or ("Not private", _lacking(data.info)),
+        "promise": privacy_words.promise(data),
         "tiles": tables.tiles(data),
-        "final": tables.final_metrics(data.final, data.metrics),
+        "final": tables.final_metrics(data),
         "participation": tables.participation(data),
         "abandoned": tables.abandoned(data),
-        "failures": tables.failed_clients(data, show_participants=show_participants),
+        "failures": tables.failed_clients(data),
         "traffic": tables.traffic(data),
         "settings": settings,
         "settings_left_out": left_out,
@@ -112,8 +127,8 @@ def _texts(data: RunData, show_participants: bool) -> dict[str, Any]:
     }
 
 
-def _privacy(info: RunInfo) -> str:
-    """Say which guarantee holds, and in plain words what the lack of one means."""
+def _lacking(info: RunInfo) -> str:
+    """Say in plain words what the lack of a guarantee means."""
     claim = words.clean(info.privacy).strip().rstrip(".") or "no guarantee was recorded"
     spoken = re.sub(r"^not private:\s*", "", claim, flags=re.IGNORECASE)  # the heading says it already
     lacking = {
@@ -129,8 +144,14 @@ def verdict(data: RunData) -> str:
     """Return one line that says how the run went."""
     parts = [words.amount(data.committed, "round"), *_quality(data)]
     if len(parts) == 1:
-        parts.append("nothing was measured")
-    return ", ".join(parts)
+        parts.append("nothing was measured" if data.shows.client_data else "nothing was measured in public")
+    return ", ".join([*parts, *_spent(data.info)])
+
+
+def _spent(info: RunInfo) -> Iterator[str]:
+    guarantee = info.guarantee
+    if guarantee is not None and guarantee.is_private:
+        yield f"epsilon {rounded_up(guarantee.epsilon)} at delta {guarantee.delta:g}"
 
 
 def _quality(data: RunData) -> Iterator[str]:

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeGuard
 
-from tacit.round import EvaluationRecord, RoundRecord
-from tacit.store import FinalMetrics, RunFolder, RunInfo
+from msgspec.structs import replace
+
+from tacit.report.disclosure import Disclosure
+from tacit.round import EvaluationRecord, PrivacyRecord, RoundRecord
+from tacit.store import FinalMetrics, Holding, RunFolder, RunInfo
 from tacit.store.run_folder import JOB
 
 LOSS = "loss"
@@ -41,12 +44,14 @@ class RunData:
         settings: The resolved settings; empty if the run ended before they were written.
         rounds: What happened in each round.
         evaluations: What the model was measured to be.
+        spends: What each round has spent.
     """
 
     info: RunInfo
     settings: Mapping[str, Any]
     rounds: Sequence[RoundRecord]
     evaluations: Sequence[EvaluationRecord]
+    spends: Sequence[PrivacyRecord] = ()
 
     @classmethod
     def read(cls, folder: RunFolder) -> "RunData":
@@ -56,7 +61,27 @@ class RunData:
             StoreError: There is no run in it, or it is damaged.
         """
         settings = folder.job() if folder.path.joinpath(JOB).is_file() else {}
-        return cls(folder.info(), settings, folder.rounds(), folder.evaluations())
+        return cls(folder.info(), settings, folder.rounds(), folder.evaluations(), folder.spends())
+
+    @cached_property
+    def shows(self) -> Disclosure:
+        """What of it may be shown to others than the operator."""
+        return Disclosure.of(self.info)
+
+    def published(self) -> "RunData":
+        """Return the run without what is not to be shown to others than the operator."""
+        info, rounds, evaluations = self.info, self.rounds, self.evaluations
+        if not self.shows.client_data:
+            final = FinalMetrics(central=self.final.central)
+            info = replace(info, metrics=final, population=_only_size(info.population))
+            evaluations = [replace(record, clients={}, per_client={}) for record in evaluations]
+        if not self.shows.participation:
+            # That a round was played, and whether it counts, is public: the model moved or it did not.
+            rounds = [
+                RoundRecord(round=one.round, outcome=one.outcome, reason="", invited=(), answered=())
+                for one in rounds
+            ]
+        return RunData(info, self.settings, rounds, evaluations, self.spends)
 
     @property
     def committed(self) -> int:
@@ -75,9 +100,9 @@ class RunData:
         return rounds if isinstance(rounds, int) else None
 
     @cached_property
-    def traffic(self) -> Traffic:
-        """Bytes of all rounds."""
-        return Traffic.of(self.info, self.rounds)
+    def traffic(self) -> Traffic | None:
+        """Bytes of all rounds; None where they would tell how many took part."""
+        return Traffic.of(self.info, self.rounds) if self.shows.participation else None
 
     @cached_property
     def final(self) -> FinalMetrics:
@@ -129,7 +154,7 @@ def ordered(names: Sequence[str]) -> tuple[str, ...]:
     return (*others[:1], *([LOSS] if LOSS in distinct else []), *others[1:])
 
 
-def is_private(info: RunInfo) -> bool:
-    """Tell whether the run claims a guarantee; what claims none is not private."""
-    claim = info.privacy.strip().lower()
-    return bool(claim) and not claim.startswith("not private")
+def _only_size(population: Holding | None) -> Holding | None:
+    if population is None:
+        return None
+    return replace(population, examples=0, ids=(), sizes=(), labels=(), counts=())

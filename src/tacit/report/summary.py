@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tacit.report import words
+from tacit.report.disclosure import Disclosure
 from tacit.report.run_data import Traffic, ordered
 from tacit.report.tables import metric_cells
 from tacit.round import RoundRecord
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _STYLES = {
     "completed": "bold green",
+    "exhausted": "bold yellow",
     "failed": "bold red",
     "interrupted": "bold yellow",
     "running": "bold blue",
@@ -29,7 +31,8 @@ def summary_table(
 
     Args:
         info: The run.
-        rounds: Its rounds' records, to add up the bytes; without them only those of one client are shown.
+        rounds: Its rounds' records, to add up the bytes. Without them, or where the sum would tell how many
+            took part in secret, only those of one client are shown.
         report: Where the report is, to say so at the end.
     """
     from rich.console import Group
@@ -69,12 +72,14 @@ def _facts(info: RunInfo, rounds: Sequence[RoundRecord]) -> Iterator[tuple[str, 
         yield "parameters", words.count(info.parameters)
     yield "seed", str(info.seed)
     yield "privacy", words.clean(info.privacy) or "no guarantee was recorded"
+    if info.guarantee is not None:
+        yield "", words.clean(info.guarantee.relation)
 
 
 def _traffic(info: RunInfo, rounds: Sequence[RoundRecord]) -> str:
     up, down = words.size(info.bytes_up_per_client), words.size(info.bytes_down_per_client)
     one = f"{up} up and {down} down a client and round"
-    if not rounds:
+    if not rounds or not Disclosure.of(info).participation:
         return one
     total = Traffic.of(info, rounds)
     return f"{words.size(total.up)} up, {words.size(total.down)} down; {one}"

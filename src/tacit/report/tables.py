@@ -1,15 +1,16 @@
 """The report's tables and tiles, as text."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tacit.privacy.guarantee import rounded_up
 from tacit.report import words
 from tacit.report.participants import failures
 from tacit.report.round_charts import tally
 from tacit.report.run_data import RunData
-from tacit.store import FinalMetrics
+from tacit.store import FinalMetrics, RunInfo
 
 _ROWS = 30  # failures and abandoned rounds listed
 _SETTINGS = 400
@@ -56,7 +57,7 @@ class Setting:
 
 def tiles(data: RunData) -> list[Tile]:
     """Return the key figures."""
-    return [*_progress(data), *_quality(data), *_scale(data), *_cost(data)]
+    return [*_progress(data), *_promise(data.info), *_quality(data), *_scale(data), *_cost(data)]
 
 
 def _progress(data: RunData) -> Iterator[Tile]:
@@ -64,6 +65,14 @@ def _progress(data: RunData) -> Iterator[Tile]:
     note = f"{abandoned} more abandoned" if abandoned else "none abandoned" if data.rounds else ""
     wanted = f" of {words.count(data.wanted)}" if data.wanted and data.wanted != data.committed else ""
     yield Tile("Rounds", words.count(data.committed) + wanted, note)
+
+
+def _promise(info: RunInfo) -> Iterator[Tile]:
+    guarantee = info.guarantee
+    if guarantee is not None:
+        seeded = "seeded, not private; " if guarantee.randomness == "seeded" else ""
+        note = f"{seeded}at delta {guarantee.delta:g}, for each {guarantee.unit}"
+        yield Tile("Epsilon", rounded_up(guarantee.epsilon), note)
 
 
 def _quality(data: RunData) -> Iterator[Tile]:
@@ -86,37 +95,38 @@ def _quality(data: RunData) -> Iterator[Tile]:
 def _scale(data: RunData) -> Iterator[Tile]:
     population = data.info.population
     if population is not None:
-        yield Tile(
-            "Clients",
-            words.count(population.clients),
-            f"{words.amount(population.examples, 'training example')}",
-        )
+        held = words.amount(population.examples, "training example") if data.shows.client_data else ""
+        yield Tile("Clients", words.count(population.clients), held)
     if data.info.parameters:
         yield Tile("Parameters", words.count(data.info.parameters), "of the model")
 
 
 def _cost(data: RunData) -> Iterator[Tile]:
     traffic, info = data.traffic, data.info
-    yield Tile(
-        "Bytes",
-        words.size(traffic.up + traffic.down),
-        f"{words.size(traffic.up)} up, {words.size(traffic.down)} down",
-    )
+    if traffic is not None:
+        yield Tile(
+            "Bytes",
+            words.size(traffic.up + traffic.down),
+            f"{words.size(traffic.up)} up, {words.size(traffic.down)} down",
+        )
     pace = f"{words.duration(info.seconds_per_round)} a round" if info.seconds_per_round is not None else ""
     yield Tile("Time", words.duration(info.seconds), pace)
 
 
-def final_metrics(metrics: FinalMetrics, names: Sequence[str]) -> Table | None:
+def final_metrics(data: RunData) -> Table | None:
     """Return all metrics of the last evaluation; None if nothing was measured."""
-    rows = [(words.title(words.metric(name)), *metric_cells(metrics, name)) for name in names]
+    metrics, caption = data.final, "At the last evaluation"
+    rows = [(words.title(words.metric(name)), *metric_cells(metrics, name)) for name in data.metrics]
     if not rows:
         return None
+    if not data.shows.client_data:
+        return Table(caption, ("Metric", "Test set"), tuple(row[:2] for row in rows), frozenset({1}))
     head = ("Metric", "Test set", "Mean", "Spread", "Worst tenth", "Clients")
     note = (
         "Mean and spread (the standard deviation) are over the clients measured, "
         "worst tenth is the mean over the worst tenth of them."
     )
-    return Table("At the last evaluation", head, tuple(rows), frozenset(range(1, 6)), note)
+    return Table(caption, head, tuple(rows), frozenset(range(1, 6)), note)
 
 
 def metric_cells(metrics: FinalMetrics, name: str) -> tuple[str, ...]:
@@ -130,8 +140,8 @@ def metric_cells(metrics: FinalMetrics, name: str) -> tuple[str, ...]:
 
 
 def participation(data: RunData) -> Table | None:
-    """Return what became of all invitations; None before the first round has closed."""
-    if not data.rounds:
+    """Return what became of all invitations; None before the first has closed, or where it is secret."""
+    if not data.rounds or not data.shows.participation:
         return None
     invited = sum(len(record.invited) for record in data.rounds)
     totals = [sum(column) for column in zip(*map(tally, data.rounds), strict=True)]
@@ -158,12 +168,12 @@ def abandoned(data: RunData) -> Table | None:
     return Table("Abandoned rounds", ("Round", "Reason"), rows, frozenset({0}), _more(len(lost)))
 
 
-def failed_clients(data: RunData, *, show_participants: bool) -> Table | None:
+def failed_clients(data: RunData) -> Table | None:
     """Return the clients that could not answer and why; None if there was none."""
-    told = failures(data.rounds, show_participants=show_participants)
+    told = failures(data.rounds, show_participants=data.shows.names)
     if not told:
         return None
-    if show_participants:
+    if data.shows.names:
         rows = tuple((words.count(one.round or 0), one.client, one.reason) for one in told[:_ROWS])
         return Table(
             "Clients that failed", ("Round", "Client", "Reason"), rows, frozenset({0}), _more(len(told))
@@ -178,11 +188,10 @@ def _more(length: int) -> str:
 
 def traffic(data: RunData) -> Table:
     """Return the bytes up and down, of one client and of all."""
-    info, total = data.info, data.traffic
+    info = data.info
     rows = (
         _bytes("One client, one round", info.bytes_up_per_client, info.bytes_down_per_client),
-        *_one_round(data),
-        _bytes("The whole run", total.up, total.down),
+        *_of_all(data),
     )
     note = (
         "Up is from clients to the server, updates that came too late left out; "
@@ -191,13 +200,13 @@ def traffic(data: RunData) -> Table:
     return Table("Bytes up and down", ("", "Up", "Down", "Together"), rows, frozenset({1, 2, 3}), note)
 
 
-def _one_round(data: RunData) -> Iterator[tuple[str, ...]]:
-    if data.rounds:
-        yield _bytes(
-            "All clients, one round (mean)",
-            data.traffic.up / len(data.rounds),
-            data.traffic.down / len(data.rounds),
-        )
+def _of_all(data: RunData) -> Iterator[tuple[str, ...]]:
+    total = data.traffic
+    if total is None:
+        return
+    if rounds := len(data.rounds):
+        yield _bytes("All clients, one round (mean)", total.up / rounds, total.down / rounds)
+    yield _bytes("The whole run", total.up, total.down)
 
 
 def _bytes(name: str, up: float, down: float) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from tacit.core.metrics import higher_is_better, summarise
-from tacit.core.part import Settings
-from tacit.round import EvaluationRecord, RoundRecord
+from tacit.privacy import Guarantee
+from tacit.round import EvaluationRecord, PrivacyRecord, RoundRecord
 from tacit.store import FinalMetrics, Holding, RunFolder, RunInfo
 
 SETTINGS: dict[str, Any] = {
@@ -54,12 +54,6 @@ INFO = RunInfo(
 )
 
 
-class NoSpend(Settings, frozen=True):
-    """A privacy event that spends nothing."""
-
-    kind: str = "none"
-
-
 def write(
     path: Path,
     *,
@@ -67,13 +61,14 @@ def write(
     settings: Mapping[str, Any] | None = SETTINGS,
     rounds: Sequence[RoundRecord] = (),
     evaluations: Sequence[EvaluationRecord] = (),
+    spends: Sequence[PrivacyRecord] = (),
 ) -> RunFolder:
     """Write a run folder; its final metrics are those of the last evaluation."""
     folder = RunFolder.create(path)
     if settings is not None:
         folder.write_job(settings)
-    for record in rounds:
-        folder.note_round(record, NoSpend())
+    for position, record in enumerate(rounds):
+        folder.note_round(record, spends[position] if spends else PrivacyRecord(round=record.round))
     for evaluation in evaluations:
         folder.note_evaluation(evaluation)
     if evaluations and info.outcome != "running":
@@ -236,3 +231,68 @@ def hospitals(path: Path) -> RunFolder:
     measured = [make_evaluation(n, names, metrics, central=False, scatter=0.12) for n in range(21)]
     settings = {**SETTINGS, "name": "hospitals", "rounds": 20, "cohort": {"type": "all"}}
     return write(path, info=info, settings=settings, rounds=noted, evaluations=measured)
+
+
+# --- private runs -------------------------------------------------------------------------------
+
+PRIVATE = Guarantee(
+    unit="user",
+    trust="central",
+    adjacency="add_remove",
+    epsilon=1.99931,
+    delta=1e-4,
+    steps=30,
+    noise_multiplier=1.07,
+    mechanism="gaussian",
+    is_amplified=True,
+    sampling="a Poisson sample: every user with probability 0.26 in each step, kept secret",
+    covered=("the model after every step", "the clipping bound's path"),
+    not_covered=("choosing settings by results on the same data",),
+    randomness="system",
+)
+UNAMPLIFIED = msgspec.structs.replace(
+    PRIVATE,
+    adjacency="zero_out",
+    is_amplified=False,
+    sampling="about 26 of 100 users in each step; nothing is gained by it",
+    zcdp=0.2394,
+    mu_gdp=0.6919,
+)
+
+
+def promising(info: RunInfo, guarantee: Guarantee) -> RunInfo:
+    """Return the record of a run that makes a promise."""
+    seeded = "seeded, not private: " if guarantee.randomness == "seeded" else ""
+    claim = f"{seeded}epsilon 2.000 at delta 0.0001 for each user ({guarantee.adjacency}, central)"
+    return msgspec.structs.replace(
+        info, privacy=claim, guarantee=guarantee, epsilon=guarantee.epsilon, overrides=()
+    )
+
+
+def make_spends(count: int, *, moving: bool = True) -> list[PrivacyRecord]:
+    """Make what rounds spend, with a clipping bound that moves."""
+    return [
+        PrivacyRecord(
+            round=number,
+            step=number,
+            epsilon=1.99931 * math.sqrt(number / count),
+            noise_std=1.07,
+            clipping_bound=0.97**number if moving else 1.0,
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def private(path: Path, guarantee: Guarantee = PRIVATE, *, info: RunInfo = INFO) -> RunFolder:
+    """Write the run of a hundred phones as one that makes a promise."""
+    names = ids(100)
+    info = msgspec.structs.replace(info, population=label_skew(names), rounds=30, attempts=30)
+    noted = [make_round(number, names, 17 + number % 5, 13) for number in range(1, 31) if number % 11]
+    measured = [make_evaluation(number, names, CLASSIFICATION) for number in range(31)]
+    return write(
+        path,
+        info=promising(info, guarantee),
+        rounds=noted,
+        evaluations=measured,
+        spends=make_spends(len(noted), moving=guarantee.is_amplified),
+    )

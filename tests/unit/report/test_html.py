@@ -371,29 +371,6 @@ def test_long_settings_are_cut(tmp_path: Path) -> None:
     assert "x" * 500 not in page.text
 
 
-def test_a_run_that_promises_privacy_names_no_participant(tmp_path: Path) -> None:
-    names = ("ann", "bob", "cyd", "dan")
-    info = msgspec.structs.replace(
-        made_runs.INFO, privacy="epsilon 2.0 at delta 1e-6", population=made_runs.label_skew(names)
-    )
-    noted = RoundRecord(
-        round=1,
-        outcome="committed",
-        reason="",
-        invited=names,
-        answered=names[:2],
-        failed={"cyd": "out of memory", "dan": "out of memory"},
-    )
-    measured = made_runs.make_evaluation(1, names, made_runs.CLASSIFICATION)
-    folder = made_runs.write(tmp_path / "run", info=info, rounds=[noted], evaluations=[measured])
-    html = render_html(folder)
-    page = Page(html)
-    assert not any(name in html for name in names)
-    assert "Not private" not in page.text
-    assert "Epsilon 2.0 at delta 1e-6" in page.text
-    assert "Times Reason 2 out of memory" in page.text
-
-
 def test_labels_with_long_names_have_room(tmp_path: Path) -> None:
     names = made_runs.ids(12)
     holding = made_runs.label_skew(names, 30)
