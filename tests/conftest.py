@@ -16,3 +16,8 @@ settings.load_profile("tacit")
 if "TACIT_EXECUTORS" not in os.environ:
     os.environ["TACIT_EXECUTORS"] = tempfile.mkdtemp(prefix="tacit-executors-")
     atexit.register(shutil.rmtree, os.environ["TACIT_EXECUTORS"], ignore_errors=True)
+if "TACIT_MASTER_KEY" not in os.environ:
+    _secrets = tempfile.mkdtemp(prefix="tacit-secrets-")
+    os.environ["TACIT_MASTER_KEY"] = f"{_secrets}/master.key"
+    os.environ["TACIT_LEDGER"] = f"{_secrets}/ledger.db"
+    atexit.register(shutil.rmtree, _secrets, ignore_errors=True)

@@ -168,7 +168,9 @@ def make_plan(job: Job, layout: Layout, sizes: npt.NDArray[np.int64]) -> Plan:
     private = privacy_plan(job, layout, population) if sites is None else None
     codec = Codec(Chain(_stages(job, private)), update_spec(layout, metrics=sites is None))
     largest = max(1, job.cohort.largest(population))
-    grid = Grid.for_sum(codec.sent, largest if private is None else max(largest, noise_in_updates(private)))
+    grid = Grid.for_sum(
+        codec.sent, largest if private is None else max(largest, noise_in_updates(private, codec.sent))
+    )
     rule: Rule = WeightedMean() if private is None else FixedMean(denominator=private.denominator)
     promised = private if sites is None else sites.worst
     plan = Plan(job, layout, population, sizes, codec, rule, grid, promised, sites)

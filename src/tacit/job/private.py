@@ -5,10 +5,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from tacit.codec import AdaptiveClip, ClipL1, ClipL2, Withhold
+from tacit.codec import REACH, WITHIN, AdaptiveClip, ClipL1, ClipL2, Withhold
 from tacit.core.cohort import All, FixedSize, Poisson, TruncatedPoisson
 from tacit.core.errors import PlanError
 from tacit.core.layout import Layout
+from tacit.core.spec import UpdateSpec
 from tacit.core.stage import Stage
 from tacit.data import Split
 from tacit.job.job import Job
@@ -137,13 +138,15 @@ def private_stages(job: Job, plan: PrivacyPlan) -> tuple[Stage, ...]:
     return (Withhold(), *clip, *noise)
 
 
-def noise_in_updates(plan: PrivacyPlan) -> int:
+def noise_in_updates(plan: PrivacyPlan, sent: UpdateSpec) -> int:
     """Return how many updates, all at their bound, are as large as the noise can be: the grid holds both."""
-    mechanism = plan.privacy.mechanism
+    mechanism, clipping = plan.privacy.mechanism, plan.privacy.clipping
     weights = mechanism.weights(plan.sampling.rounds - 1, plan.min_separation)
     draws = FreshNoise((b"",), distribution=mechanism.distribution).largest * float(np.abs(weights).sum())
-    bit = 2 * (plan.bit_noise or 0.0)  # over the bit's bound of a half
-    return math.ceil(draws * max(plan.update_noise_multiplier, bit))
+    scale = plan.noise_std(clipping.first_bound * (REACH if clipping.is_adaptive else 1.0))
+    scales = [plan.bit_noise or 0.0 if s.name == WITHIN else scale for s in sent.segments]
+    bounds = [segment.coordinate_bound for segment in sent.segments]
+    return math.ceil(draws * max(each / bound for each, bound in zip(scales, bounds, strict=True)))
 
 
 def headline(guarantee: Guarantee) -> str:
@@ -162,6 +165,14 @@ def _refuse(job: Job, layout: Layout) -> None:
             where="$.clipping_bound",
             fix="Leave it out, and set privacy.clipping.",
         )
+    for index, rule in enumerate(job.stop):
+        if getattr(rule, "on", "clients") == "clients":  # what other packages' rules look at nobody knows
+            raise PlanError(
+                "T179",
+                "the run's length would follow from clients' data, which no noise protects",
+                where=f"$.stop[{index}]",
+                fix='Look at the central test set: on="central".',
+            )
     if [segment.name for segment in layout.segments] != ["parameters"]:
         raise PlanError(
             "T177",

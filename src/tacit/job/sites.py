@@ -19,7 +19,7 @@ _NOT_COVERED = (
     "several records of one person, in one site or in more",
     "what is measured on records that a site holds out",
     "which site took part and when, and how long it took",
-    "what a simulation's report shows of who holds what",
+    "what a simulation's run folder keeps of who holds what",
 )
 
 

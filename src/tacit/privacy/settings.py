@@ -53,8 +53,8 @@ class AdaptiveClipping(Part, frozen=True, tag="adaptive_clipping"):
     Attributes:
         quantile: The share of clients whose updates are to pass unclipped.
         initial: The bound to begin with.
-        learning_rate: How fast the bound follows. The paper takes 0.2 for thousands of rounds; in a few dozen a
-            bound that begins ten times too large or too small has to get there sooner.
+        learning_rate: How fast the bound follows. The paper takes 0.2 for thousands of rounds; in a few dozen
+            a bound that begins ten times too large or too small has to get there sooner.
         bit_noise: Standard deviation of the noise on the sum of the centred bits. None takes a twentieth of
             the expected cohort, as the paper does, or twice the noise multiplier if that is more.
     """

@@ -109,7 +109,7 @@ def law_the_wire_carries_what_plan_priced(stage: Stage) -> None:
 
 
 def entered(stage: Stage) -> UpdateSpec:
-    """Return what enters the stage: parameters, buffers and a metric, or parameters alone if it wants that."""
+    """Return what enters the stage: parameters, buffers and a metric, or just parameters if it wants that."""
     try:
         stage.plan(spec())
     except PlanError:
