@@ -33,6 +33,12 @@ _WATCHED = (
 )
 
 
+def people() -> tacit.Population:
+    """Return clients whose data is the same whenever it is asked for."""
+    kept = {f"c{number}": worlds.examples(number, 6 + 3 * (number % 5)) for number in range(16)}
+    return tacit.Population.of(kept, test=worlds.examples(999, 40))
+
+
 def job(**settings: Any) -> tacit.Job:
     """Return a private job of 4 rounds on secret Poisson samples."""
     known: dict[str, Any] = {
@@ -64,25 +70,18 @@ def stored() -> tacit.Job:
 
 
 def abandoning() -> tacit.Job:
-    """Some of its rounds are abandoned."""
-    return job(
-        privacy=private(randomness="system"),
-        cohort=tacit.FixedSize(5),
-        quorum=0.9,
-        world=tacit.World(dropout=tacit.RandomDropout(0.12)),
-        rounds=5,
-    )
+    """Its second, third and sixth round are abandoned."""
+    return _vanishing(private(randomness="system"))
 
 
 def local() -> tacit.Job:
-    """Some of its rounds are abandoned, which costs as much."""
-    return job(
-        privacy=private(randomness="system", trust="local"),
-        cohort=tacit.FixedSize(5),
-        quorum=0.9,
-        world=tacit.World(dropout=tacit.RandomDropout(0.12)),
-        rounds=5,
-    )
+    """The same under local trust, where an abandoned round costs as much as another."""
+    return _vanishing(private(randomness="system", trust="local"))
+
+
+def _vanishing(privacy: tacit.Privacy) -> tacit.Job:
+    world = tacit.World(dropout=tacit.RandomDropout(0.2))
+    return job(privacy=privacy, cohort=tacit.FixedSize(5), quorum=0.7, world=world, rounds=5, seed=206)
 
 
 def released(folder: Path) -> list[tuple[int, str]]:
@@ -161,7 +160,7 @@ def _live(job: str, folder: str, line: int | None, answer: Path) -> NoReturn:
 def _run(job: str, folder: Path) -> str:
     made: tacit.Job = globals()[job]()
     resume = folder.exists()
-    return tacit.run(made, worlds.population, folder=folder, resume=resume, executor="torch").outcome
+    return tacit.run(made, people, folder=folder, resume=resume, executor="torch").outcome
 
 
 def _log(folder: Path) -> Path:

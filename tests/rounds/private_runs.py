@@ -1,9 +1,5 @@
 """Both sides of a private run in memory: clients that send what a test wants, and all that is released."""
 
-import atexit
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,12 +30,6 @@ from tacit.round.run import Evaluate, Evaluated, Finish, NoteRound, StartRound
 from tacit.round.server import RoundServer
 from tacit.training import Trained
 from tests.rounds import worlds
-
-# Private runs seal their secrets with a key of these tests alone; processes that tests start inherit it.
-if "TACIT_MASTER_KEY" not in os.environ:
-    _PLACE = tempfile.mkdtemp(prefix="tacit-key-")
-    os.environ["TACIT_MASTER_KEY"] = f"{_PLACE}/master.key"
-    atexit.register(shutil.rmtree, _PLACE, ignore_errors=True)
 
 RowOf = Callable[[str, int], Vector]
 """What a client's training gives in a round: its update and its loss, shape (parameters + 1,)."""

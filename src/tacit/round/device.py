@@ -75,9 +75,11 @@ class RoundDevice:
     def _check_separation(self, assignment: Assignment, clients: tuple[str, ...]) -> None:
         # A server that has promised a distance once cannot take it back.
         least = max(self._least_separation, assignment.min_separation)
-        separation, step = Separation(min_separation=least), assignment.step
-        last = [self._last_step[client] for client in clients if client in self._last_step]
-        if least > 1 and (step is None or not all(separation.allows(step, one) for one in last)):
+        allows, step = Separation(min_separation=least).allows, assignment.step
+        if least > 1 and step is None:
+            what = f"steps are to be {least} apart, and the assignment does not say which one it is for"
+            raise RemoteProtocolError("T529", what, fix="Send the step along.")
+        if least > 1 and not all(allows(step or 0, self._last_step.get(client)) for client in clients):
             what = f"step {step} comes too soon after the last one that this device took part in"
             raise RemoteProtocolError("T529", what, fix=f"Ask again after at least {least} steps.")
         self._least_separation = least

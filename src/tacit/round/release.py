@@ -151,6 +151,14 @@ class Release:
             clipping_bound=before.clipping_bound or self._clipping.first_bound,
         )
 
+    def renewed(self, state: PrivacyState) -> PrivacyState:
+        """Return the state with another key for the next step.
+
+        Where something of the step may have been released already, the same noise over another sum would
+        show the difference of the two sums, bare.
+        """
+        return replace(state, key=self._keys.key(state.step, "update"))
+
     def epsilon_along(self, step: int) -> float:
         """Return what so many steps have spent, rounded up to the next point of the plan's curve."""
         return next((value for at, value in self._curve if at >= step), self.plan.epsilon)

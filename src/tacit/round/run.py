@@ -187,6 +187,11 @@ class Run:
         """Return the buffers a client kept from its last round, if it did."""
         return self._buffers.get(client)
 
+    def renew_noise(self) -> None:
+        """Draw another key for the next step's noise, as its inputs are not those of an earlier attempt."""
+        if self._release is not None and self.state.privacy is not None:
+            self.state = replace(self.state, privacy=self._release.renewed(self.state.privacy))
+
     @property
     def cohort_seed(self) -> int:
         """The seed of the draw of cohorts."""

@@ -214,7 +214,7 @@ def keeper_of(plan: Plan, population: Population, folder: RunFolder) -> Spending
     """Return what keeps the account, or the accounts, of a run."""
     if plan.sites is not None:
         return SiteSpending(plan, plan.sites, population.ids, folder)
-    return spending_of(plan, folder)
+    return spending_of(plan, population, folder)
 
 
 def _epsilon(events: Mapping[PrivacyEvent, int], delta: float, adjacency: Adjacency) -> float:

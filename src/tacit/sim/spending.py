@@ -10,10 +10,12 @@ import msgspec
 from tacit.core.events import PrivacyEvent
 from tacit.core.part import encode
 from tacit.core.privacy import Adjacency
+from tacit.data import Population
 from tacit.job import Plan
 from tacit.privacy import PrivacyPlan
 from tacit.privacy.ledger import Allowance, Budget, BudgetExceeded, Head, Reserved
 from tacit.round import Run
+from tacit.sim.machine import machine, versions
 from tacit.store.ledger import LEDGER, Ledger, Reservation
 from tacit.store.run_folder import RunFolder
 
@@ -32,12 +34,13 @@ class Spending:
         plan: The job and what follows from it.
         private: What is promised.
         folder: The run folder.
+        is_steady: Whether clients' data is the same whenever it is asked for.
 
     Raises:
         StoreError: The ledger cannot be used.
     """
 
-    def __init__(self, plan: Plan, private: PrivacyPlan, folder: RunFolder) -> None:
+    def __init__(self, plan: Plan, private: PrivacyPlan, folder: RunFolder, *, is_steady: bool) -> None:
         self._job, self._private = plan.job.name, private
         self._ledger = Ledger(folder.path / LEDGER)
         settings = msgspec.json.encode(encode(plan.job), order="deterministic")
@@ -45,6 +48,10 @@ class Spending:
         limit = max(private.epsilon * _SLACK, _LEAST)
         self._limit = Budget(epsilon=limit, delta=private.privacy.delta)
         self._is_local = private.privacy.trust == "local"
+        self._is_steady = is_steady
+        self._surroundings = _surroundings(folder)
+        facts = (entry.fact for entry in self._ledger.entries(self._job))
+        self._tried = {fact.step: fact.inputs_sha256 for fact in facts if isinstance(fact, Reserved)}
         self._allowance: Allowance | None = None
         self._open: Reservation | None = None
 
@@ -79,7 +86,7 @@ class Spending:
             return
         self._open = self._ledger.reserve(
             self._job,
-            self._spend(run, state.step + 1, state.key, event),
+            self._spend(run, state.step + 1, event),
             accountant=_epsilon,
             limit=self._limit,
             allowance=self._allowance,
@@ -106,17 +113,31 @@ class Spending:
         """Close the ledger."""
         self._ledger.close()
 
-    def _spend(self, run: Run, step: int, key: bytes, event: PrivacyEvent) -> Reserved:
-        # The same model, cohort and noise release the same numbers: after a crash that is no second release.
+    def _inputs(self, run: Run, step: int) -> str:
+        """Return the digest of all that the step's released numbers follow from, the noise included.
+
+        The same model, cohort, data, executor and noise release the same numbers: after a crash that is no
+        second release.
+        """
+        assert run.state.privacy is not None
         inputs = hashlib.sha256(run.state.vector.tobytes())
-        inputs.update(f"{step}:{run.state.round}:{run.cohort_seed}:".encode() + key)
-        if self._is_local and self._private.privacy.randomness == "system":
-            inputs.update(secrets.token_bytes(32))  # the clients' noise is drawn anew
+        inputs.update(f"{step}:{run.state.round}:{run.cohort_seed}:".encode() + run.state.privacy.key)
+        inputs.update(self._surroundings)
+        if self._private.privacy.randomness == "system" and (self._is_local or not self._is_steady):
+            inputs.update(secrets.token_bytes(32))  # clients' noise, or their data, may be other
+        return inputs.hexdigest()
+
+    def _spend(self, run: Run, step: int, event: PrivacyEvent) -> Reserved:
+        inputs = self._inputs(run, step)
+        if self._tried.get(step, inputs) != inputs:
+            run.renew_noise()
+            inputs = self._inputs(run, step)
+        self._tried[step] = inputs
         return Reserved(
             job=self._job,
             run=self._job,
             step=step,
-            inputs_sha256=inputs.hexdigest(),
+            inputs_sha256=inputs,
             plan_sha256=self._plan_sha256,
             unit=self._private.privacy.unit,
             adjacency=self._private.adjacency,
@@ -136,9 +157,18 @@ class NoSpending:
     def close(self) -> None: ...
 
 
-def spending_of(plan: Plan, folder: RunFolder) -> Spending | NoSpending:
+def spending_of(plan: Plan, population: Population, folder: RunFolder) -> Spending | NoSpending:
     """Return what keeps the account of a run."""
-    return NoSpending() if plan.private is None else Spending(plan, plan.private, folder)
+    if plan.private is None:
+        return NoSpending()
+    return Spending(plan, plan.private, folder, is_steady=population.is_steady)
+
+
+def _surroundings(folder: RunFolder) -> bytes:
+    """Return what else a sum's last bits follow from: executor, libraries, machine, and whose data it is."""
+    info = folder.info()
+    facts = (info.executor, info.group, info.program_sha256, info.code_sha256, info.sizes_sha256)
+    return repr((facts, sorted(versions().items()), machine())).encode()
 
 
 def _epsilon(events: Mapping[PrivacyEvent, int], delta: float, adjacency: Adjacency) -> float:
