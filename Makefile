@@ -29,7 +29,7 @@ check: $(STAMP) ## format, lint, types, layers, docs, tests and coverage: what h
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
 	$(BIN)/sphinx-build -q -W --keep-going -E -b html docs docs/_build
-	$(BIN)/pytest -m "not slow" --cov --cov-report=term $(PYTESTFLAGS)
+	$(BIN)/pytest -m "not slow" -n auto --cov --cov-report=term $(PYTESTFLAGS)
 
 check-long: $(STAMP) ## run every test, the slow ones too
 	.ci/ensure-browser
