@@ -75,7 +75,6 @@ def test_nobody_gains_from_a_sample_of_everybody() -> None:
         {"privacy": private(), "rounds": 2**53, "cohort": tacit.FixedSize(40)},
         {"privacy": private(), "stop": [tacit.Patience(on="clients")]},
     ],
-    ids=repr,
 )
 def test_what_cannot_be_kept_is_refused_before_anything_is_started(
     folder: Path, settings: dict[str, Any]
@@ -110,7 +109,6 @@ def test_what_cannot_be_kept_is_refused_before_anything_is_started(
         {"randomness": "none"},
         {"nonsense": 1},
     ],
-    ids=repr,
 )
 def test_values_that_are_no_settings_are_refused(wrong: dict[str, Any]) -> None:
     known: dict[str, Any] = {"unit": "user", "delta": 1e-3, "noise_multiplier": 2.0}

@@ -18,11 +18,13 @@ from safetensors import safe_open
 
 import tacit
 from tacit.core.errors import ConfigError, StoreError, TacitError
+from tacit.core.rule import Partial
 from tacit.privacy.accounting import epsilon
 from tacit.privacy.ledger import Abandoned, Gap
 from tacit.privacy.ledger import Released as Settled
 from tacit.privacy.noise import PastVectors, SystemKeys
 from tacit.round import PrivacyRecord, RoundRecord
+from tacit.round.release import PrivacyState, Release, Released
 from tacit.sim.observer import Silent
 from tacit.store import RunFolder, load_snapshot
 from tacit.store.ledger import LEDGER, Ledger
@@ -130,6 +132,22 @@ def test_under_local_trust_a_round_that_is_played_again_is_charged_again(folder:
     assert [charge.step for charge in charged(folder)] == [1]
     run(job, folder, resume=True)
     assert [charge.step for charge in charged(folder)] == [1, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("job", [private_lives.secret, private_lives.correlated, private_lives.stored])
+def test_what_a_steps_noise_follows_from_is_on_the_disk_before_the_step_is_released(
+    folder: Path, job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, kept = Release.release, []
+
+    def looked(self: Release, partial: Partial, state: PrivacyState) -> Released:
+        saved = load_snapshot(RunFolder.existing(folder).checkpoint, POPULATION).privacy
+        kept.append(saved is not None and (saved.key, saved.step) == (state.key, state.step))
+        return release(self, partial, state)
+
+    monkeypatch.setattr(Release, "release", looked)
+    run(job(), folder)
+    assert kept == [True] * 4
 
 
 def test_a_run_that_was_stopped_goes_on_without_another_charge(folder: Path, tmp_path: Path) -> None:
