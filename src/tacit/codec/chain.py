@@ -51,8 +51,8 @@ class Chain:
             encoded, memory = stage.encode(rows, memory, replace(ctx, spec=spec))
             ctx = replace(ctx, room=_room_left(ctx.room, rows, encoded))
             rows = encoded
-        if bad is not None:
-            rows[bad] = 0.0  # a stage that made such a row zero has hidden it from those after it
+            if bad is not None and not getattr(stage, "adds_noise", False):
+                rows[bad] = 0.0  # a stage that made such a row zero has hidden it from those after it
         return rows, memory
 
     def decode(self, total: Total, sent: UpdateSpec, ctx: StageContext) -> Total:

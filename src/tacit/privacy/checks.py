@@ -82,6 +82,9 @@ def _check_clipping(privacy: Privacy) -> None:
     if mechanism.distribution == "laplace" and mechanism.is_correlated:
         what = "nothing is known of correlated Laplace noise"
         raise PlanError("T166", what, where=f"{_WHERE}.mechanism", fix="Use normal noise.")
+    if privacy.trust == "local" and mechanism.is_correlated:
+        what = "clients that draw their noise alone know nothing of the noise of other steps"
+        raise PlanError("T166", what, where=f"{_WHERE}.mechanism", fix="Use Gaussian() or Laplace().")
     if privacy.trust == "local" and clipping.is_adaptive:
         raise _needs_fixed(
             "T169", "under local trust the noise of every client's own bit would drown the bits"

@@ -1,6 +1,7 @@
 """Noise that a client adds to what it sends, so that it need not trust anybody."""
 
 import math
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,6 +28,8 @@ class LocalNoise(Part, frozen=True, tag="local_noise"):
         distribution: Which of them.
         randomness: Where the noise comes from.
     """
+
+    adds_noise: ClassVar[bool] = True  # so nobody makes a row zero behind it
 
     scale: Positive
     distribution: Distribution = "normal"

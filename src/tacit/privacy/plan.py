@@ -17,6 +17,7 @@ _COHORT_PER_BIT_NOISE = 20
 """The bit's noise is a twentieth of the cohort (Andrew et al. 2021, section 3.1) ..."""
 _BIT_NOISE_PER_NOISE = 2.0
 """... or twice the noise multiplier if that is more: the update's noise then grows by 3.3 % at most."""
+_LARGEST_EPSILON = 1e9
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,10 @@ class PrivacyPlan:
             missing.append(f"which {unit}s took part, and when")
         if self.is_amplified and unit == "user":
             missing.append("what the operator sees: who took part is not to be published")
+        if unit == "user":
+            missing.append(
+                "what is measured on users' own held-out data: the operator's, not to be published"
+            )
         if self.privacy.trust == "central" and unit == "user":
             missing.append("updates on their way to the server, which is trusted with them")
         return tuple(missing)
@@ -189,9 +194,12 @@ def plan_privacy(privacy: Privacy, sampling: SamplingFacts) -> PrivacyPlan:
         assert privacy.epsilon is not None, "one of them is given"
         noise = calibrate(event_of, count, privacy.epsilon, privacy.delta, adjacency)
     event = event_of(noise)
-    value = epsilon({event: count}, privacy.delta, adjacency)
-    if not math.isfinite(value):
-        what = f"noise of multiplier {noise:g} gives no finite epsilon at delta {privacy.delta:g}"
+    try:
+        value = epsilon({event: count}, privacy.delta, adjacency)
+    except OverflowError:  # losses so large that the accountant cannot write them down
+        value = math.inf
+    if not value <= _LARGEST_EPSILON:
+        what = f"noise of multiplier {noise:g} gives no epsilon worth the name at delta {privacy.delta:g}"
         raise PlanError(
             "T175", what, where="$.privacy.noise_multiplier", fix="Add more noise, or allow a larger delta."
         )

@@ -11,6 +11,7 @@ from tacit.core.errors import LocalProtocolError, RemoteProtocolError
 from tacit.core.layout import Rows, rows_within
 from tacit.core.stage import StageContext
 from tacit.privacy import LocalNoise
+from tacit.privacy.ledger import Mark
 from tacit.privacy.mechanisms import Separation
 from tacit.round.messages import (
     Assignment,
@@ -44,6 +45,7 @@ class RoundDevice:
         self._last_round: dict[str, int] = {}
         self._last_step: dict[str, int] = {}
         self._least_separation = 1
+        self._ledger: Mark | None = None
         self._adds_noise = any(isinstance(stage, LocalNoise) for stage in codec.chain.stages)
 
     def receive(self, event: DeviceEvent) -> tuple[DeviceEffect, ...]:
@@ -68,6 +70,7 @@ class RoundDevice:
         if max(map(self._last_round.get, event.clients, repeat(-1)), default=-1) >= number:
             raise RemoteProtocolError("T516", f"round {number} is not newer than the last one: a replay")
         self._check_separation(event.assignment, event.clients)
+        self._check_ledger(event.assignment.ledger)
         self._last_round.update(dict.fromkeys(event.clients, number))
         self._assignment, self._clients = event.assignment, event.clients
         return (Train(event.clients),)
@@ -83,6 +86,20 @@ class RoundDevice:
             what = f"step {step} comes too soon after the last one that this device took part in"
             raise RemoteProtocolError("T529", what, fix=f"Ask again after at least {least} steps.")
         self._least_separation = least
+
+    def _check_ledger(self, mark: Mark | None) -> None:
+        """Refuse a ledger that knows less than it did, or something else: spends may have been forgotten."""
+        last = self._ledger
+        if last is None:
+            self._ledger = mark
+            return
+        if mark is None or mark.sequence < last.sequence:
+            what = "the server's privacy ledger is shorter than it was: a backup, or a tail that was cut"
+            raise RemoteProtocolError("T530", what, fix="Restore it, or begin another run.")
+        if mark.sequence == last.sequence and mark.sha256 != last.sha256:
+            what = "the server shows another privacy ledger than before"
+            raise RemoteProtocolError("T530", what, fix="Restore it, or begin another run.")
+        self._ledger = mark
 
     def _hand_over(self, trained: Trained, assignment: Assignment) -> tuple[DeviceEffect, ...]:
         if not set(self._clients).issuperset((*trained.clients, *trained.failures)):

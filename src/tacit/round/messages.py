@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tacit.core.layout import Rows
 from tacit.core.rule import Partial
+from tacit.privacy.ledger import Mark
 from tacit.round.record import RoundRecord
 from tacit.training.executor import Failure, Trained
 
@@ -23,6 +24,8 @@ class Assignment:
         clipping_bound: The bound of this round, where it moves from round to round.
         step: Which step of a private run the round is to release, from 0; None where nothing is promised.
         min_separation: Least distance of two steps at which one client takes part; 1 promises nothing.
+        ledger: The last entry of the ledger in which the round is charged, so that devices notice one that was
+            taken back; None where nothing is charged.
     """
 
     job: str
@@ -32,6 +35,7 @@ class Assignment:
     clipping_bound: float | None = None
     step: int | None = None
     min_separation: int = 1
+    ledger: Mark | None = None
 
 
 # --- events for the server ---------------------------------------------------------------------

@@ -10,6 +10,7 @@ from tacit.core.cohort import Cohort
 from tacit.core.errors import LocalProtocolError, PlanError, RemoteProtocolError
 from tacit.core.randomness import generator
 from tacit.core.rule import Partial, Rule
+from tacit.privacy.ledger import Mark
 from tacit.privacy.mechanisms import Separation
 from tacit.round.messages import (
     Assignment,
@@ -57,6 +58,7 @@ class RoundServer:
         step: Which step of a private run the round is to release, from 0; None where nothing is promised.
         separation: How far apart two steps of one client are at least.
         took_part: The last step at which each client took part, as far as it still matters.
+        ledger: The last entry of the ledger in which the round is charged; the driver says so.
         phase: Where the machine stands.
     """
 
@@ -71,6 +73,7 @@ class RoundServer:
     step: int | None = None
     separation: Separation = _EVERY_STEP
     took_part: Mapping[str, int] = field(default_factory=dict, repr=False)
+    ledger: Mark | None = None
     phase: Phase = "new"
     _invited: tuple[str, ...] = ()
     _waiting: set[str] = field(default_factory=set)
@@ -152,6 +155,7 @@ class RoundServer:
             self.clipping_bound,
             self.step,
             self.separation.min_separation,
+            self.ledger,
         )
 
     def _collect(self, event: UpdatesReceived, now: Seconds) -> tuple[ServerEffect, ...]:

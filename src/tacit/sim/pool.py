@@ -159,7 +159,8 @@ class Workers:
             done.add(answer)
         done.sort()
         self._dealer.note(cut, steps, self._claims.seconds[: len(groups)])
-        if not self._is_steady and assignment.round < self._plan.job.rounds:
+        is_secret = self._plan.private is not None  # who comes next may not follow from the job's seed
+        if not self._is_steady and not is_secret and assignment.round < self._plan.job.rounds:
             self._announce(assignment.round + 1)
         # The next wave overwrites the workers' sums.
         first, *others = partials

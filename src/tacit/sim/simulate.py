@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tacit.core.errors import ConfigError, RunError, TacitError
+from tacit.core.errors import ConfigError, RunError, StoreError, TacitError
 from tacit.core.part import encode
 from tacit.data import Population, Split
 from tacit.job import SCHEMA_VERSION, Job, Plan, PopulationLike, headline, make_plan, model_seed
@@ -33,6 +33,7 @@ from tacit.sim.pool import InProcess, Trainers, Workers
 from tacit.sim.populations import called, holding, open_population
 from tacit.sim.result import Result
 from tacit.sim.site_spending import SiteSpending, keeper_of
+from tacit.sim.spending import NoSpending, Spending
 from tacit.sim.timeline import Timeline
 from tacit.sim.trial import PROGRAM_EXECUTORS
 from tacit.store import CheckpointWriter, FinalMetrics, RunFolder, RunInfo
@@ -203,8 +204,9 @@ class _Driver:
         self._measured = measured_clients(self.plan.job, self.population)
         self._round_seconds: list[float] = [r.seconds for r in self.folder.rounds() if r.seconds is not None]
         self.observer.started(self.plan, str(self.folder.path), self.state.committed)
-        self._spending = keeper_of(self.plan, self.population, self.folder)
+        self._spending: Spending | NoSpending | SiteSpending = NoSpending()
         try:
+            self._spending = keeper_of(self.plan, self.population, self.folder)
             self._spending.reconcile(self.state.ledger)
             finish = self._perform_all()
             self._end(finish.outcome, finish.reason)
@@ -240,6 +242,8 @@ class _Driver:
             case StartRound():
                 self.stop.check()
                 self._spending.reserve(self._run)
+                head = self._spending.head
+                effect.server.ledger = None if head is None else head.mark
                 closed = self._play(effect)
                 effects = self._run.receive(closed)
                 self._spending.settle(is_released=closed.partial is not None)
@@ -327,8 +331,15 @@ class _Driver:
         """Return what is promised after what was released so far."""
         if isinstance(self._spending, SiteSpending):
             return self._spending.statement()
+        if self.plan.private is None:
+            return None
         steps = 0 if state.privacy is None else state.privacy.step
-        return None if self.plan.private is None else self.plan.private.statement(steps)
+        guarantee, charged = self.plan.private.statement(steps), None
+        with suppress(StoreError):  # a ledger that is broken was the end of the run, and its outcome says so
+            charged = self._spending.epsilon(steps)
+        if charged is None or charged <= guarantee.epsilon:
+            return guarantee
+        return msgspec.structs.replace(guarantee, epsilon=charged)  # a retry or a lost ledger counts, too
 
     def _write_report(self) -> None:
         from tacit.report import write_report  # late: it draws, and drawing takes a second to import

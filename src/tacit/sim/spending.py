@@ -44,14 +44,17 @@ class Spending:
         self._job, self._private = plan.job.name, private
         self._ledger = Ledger(folder.path / LEDGER)
         settings = msgspec.json.encode(encode(plan.job), order="deterministic")
-        self._plan_sha256 = hashlib.sha256(settings).hexdigest()
+        self._surroundings = _surroundings(folder)
+        self._plan_sha256 = hashlib.sha256(settings + self._surroundings).hexdigest()
         limit = max(private.epsilon * _SLACK, _LEAST)
         self._limit = Budget(epsilon=limit, delta=private.privacy.delta)
         self._is_local = private.privacy.trust == "local"
         self._is_steady = is_steady
-        self._surroundings = _surroundings(folder)
-        facts = (entry.fact for entry in self._ledger.entries(self._job))
-        self._tried = {fact.step: fact.inputs_sha256 for fact in facts if isinstance(fact, Reserved)}
+        facts = [entry.fact for entry in self._ledger.entries(self._job)]
+        spends = [fact for fact in facts if isinstance(fact, Reserved)]
+        self._tried = {spend.step: spend.inputs_sha256 for spend in spends}
+        # A retry may add up other data, or in another order; then earlier charges do not cover it.
+        self._may_differ = bool(spends) and (not is_steady or spends[-1].plan_sha256 != self._plan_sha256)
         self._allowance: Allowance | None = None
         self._open: Reservation | None = None
 
@@ -82,6 +85,10 @@ class Spending:
             what = f"all {rounds} steps that were accounted for are spent"
             raise BudgetExceeded("T341", what, where=f"population {self._job}", fix="Start another run.")
         event = self._private.charge(state.step + 1)
+        if event is None and self._may_differ:
+            run.renew_noise()
+            event = self._private.whole_run_event or self._private.event
+        self._may_differ = False
         if event is None:
             return
         self._open = self._ledger.reserve(
@@ -108,6 +115,13 @@ class Spending:
         else:
             self._ledger.abandon(reservation)
             self._allowance = None
+
+    def epsilon(self, steps: int) -> float | None:
+        """Return what was charged, where that is not what so many released steps cost."""
+        charged = self._ledger.spent(self._job)
+        if dict(charged.events) == dict(self._private.spent(steps)):
+            return None
+        return charged.epsilon(_epsilon, self._private.privacy.delta)
 
     def close(self) -> None:
         """Close the ledger."""
@@ -154,6 +168,7 @@ class NoSpending:
     def reconcile(self, known: Head | None) -> None: ...
     def reserve(self, run: Run) -> None: ...
     def settle(self, *, is_released: bool) -> None: ...
+    def epsilon(self, steps: int) -> None: ...
     def close(self) -> None: ...
 
 

@@ -121,6 +121,9 @@ def test_what_does_not_go_together_is_refused() -> None:
     assert refused(privacy={"delta": 0.01}) == "T161"
     assert refused(cohort=tacit.FixedSize(4), privacy={"adjacency": "add_remove"}) == "T162"
     assert refused(privacy={"trust": "distributed"}) == "T163"
+    assert refused(privacy={"epsilon": None, "noise_multiplier": 1e-12}) == "T175"
+    alone = {"trust": "local", "mechanism": tacit.BandedInverse(), "min_separation": 1}
+    assert refused(privacy={**alone, "clipping": tacit.FixedClipping(bound=1.0)}) == "T166"
 
 
 def test_features_scaled_by_everybody_are_refused() -> None:

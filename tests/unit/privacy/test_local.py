@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tacit.codec import Chain, ClipL2
 from tacit.core.layout import Rows
 from tacit.core.rule import Grid
 from tacit.core.spec import SegmentSpec, UpdateSpec
@@ -88,3 +89,13 @@ def test_what_is_sent_lies_on_a_grid_of_its_own() -> None:
     found = sent(rows).astype(np.float64)
     small = np.abs(found) < 2.0  # further out float32 itself is coarser
     assert not np.mod(found[small], 2.0 ** (1 - 20)).any()
+
+
+def test_a_client_whose_update_is_not_finite_sends_noise_and_not_zeros() -> None:
+    # Zeros would tell everybody that something had gone wrong on this client.
+    rows = np.zeros((2, SIZE), dtype=np.float32)
+    rows[1, 7] = np.nan
+    chain = Chain((ClipL2(bound=1.0), LocalNoise(scale=3.0, randomness="seeded")))
+    ctx = StageContext(UpdateSpec.of(parameters=SIZE), 0, 1, ("a", "b"), np.ones(2, dtype=np.int64))
+    encoded, _ = chain.encode(rows, {}, ctx)
+    assert (encoded.std(axis=1) > 2.5).all()

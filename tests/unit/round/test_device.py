@@ -6,6 +6,7 @@ import pytest
 from tacit.codec import Chain, ClipL2, Codec, Weigh
 from tacit.core.errors import LocalProtocolError, RemoteProtocolError
 from tacit.core.spec import COORDINATE_LIMIT, SegmentSpec, UpdateSpec
+from tacit.privacy.ledger import Mark
 from tacit.round import RoundDevice
 from tacit.round.messages import Assignment, AssignmentReceived, SendUpdates, Train, TrainingDone
 from tacit.training import Failure, Trained
@@ -119,3 +120,19 @@ def test_training_that_nobody_asked_for_is_not_sent() -> None:
     with pytest.raises(LocalProtocolError) as caught:
         device.receive(event)  # nor sent twice
     assert caught.value.code == "T512"
+
+
+def charged_in(number: int, sequence: int | None, letter: str = "a") -> AssignmentReceived:
+    mark = None if sequence is None else Mark(sequence=sequence, sha256=letter * 64)
+    return AssignmentReceived(Assignment("job", number, None, True, ledger=mark), ("a",))
+
+
+@pytest.mark.parametrize(("sequence", "letter"), [(3, "a"), (5, "b"), (None, "a")])
+def test_a_ledger_that_was_taken_back_or_exchanged_is_refused(sequence: int | None, letter: str) -> None:
+    device = RoundDevice(CODEC, seed=0)
+    device.receive(charged_in(1, 5))
+    sent(device, done([[0, 0, 0, 0]], "a"))
+    with pytest.raises(RemoteProtocolError) as caught:
+        device.receive(charged_in(2, sequence, letter))
+    assert caught.value.code == "T530"
+    assert device.receive(charged_in(2, 7)) == (Train(("a",)),)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import tacit
 from tacit.job import Plan, make_plan, model_seed
-from tacit.privacy.ledger import Reserved
+from tacit.privacy.ledger import BudgetExceeded, Reserved
 from tacit.round import Run, Snapshot
 from tacit.sim.spending import Spending
 from tacit.store import RunFolder, RunInfo
@@ -19,9 +20,10 @@ from tacit.training.flat import build
 from tests.rounds import worlds
 
 
-def plan() -> Plan:
-    privacy = tacit.Privacy(unit="user", noise_multiplier=2.0, delta=1e-4)
-    job = worlds.job(privacy=privacy, cohort=tacit.Poisson(rate=0.5))
+def plan(**privacy: Any) -> Plan:
+    known = {"unit": "user", "noise_multiplier": 2.0, "delta": 1e-4} | privacy
+    cohort = tacit.All() if "mechanism" in privacy else tacit.Poisson(rate=0.5)
+    job = worlds.job(privacy=tacit.Privacy(**known), cohort=cohort)
     return make_plan(job, build(job.task, model_seed(job)).layout, np.full(16, 10))
 
 
@@ -90,3 +92,50 @@ def test_data_that_may_have_changed_makes_every_retry_a_release_of_its_own(folde
     first = attempt(made, folder, run, is_steady=False)
     assert attempt(made, folder, run, is_steady=False) != first
     assert charged(folder.path) == 2
+
+
+def correlated() -> Plan:
+    return plan(mechanism=tacit.BandedInverse(bands=2), clipping=tacit.FixedClipping(bound=1.0))
+
+
+def at_step(made: Plan, step: int) -> Run:
+    run = begun(made)
+    assert run.state.privacy is not None
+    run.state = replace(run.state, privacy=replace(run.state.privacy, step=step))
+    return run
+
+
+def test_steps_that_an_earlier_charge_covers_cost_nothing_as_long_as_nothing_has_changed(
+    folder: RunFolder,
+) -> None:
+    made = correlated()
+    attempt(made, folder, begun(made))
+    run = at_step(made, 3)
+    assert run.state.privacy is not None
+    before = run.state.privacy.key
+    assert attempt(made, folder, run) == before
+    assert charged(folder.path) == 1
+
+
+def test_steps_that_an_earlier_charge_covers_are_charged_anew_where_data_may_have_changed(
+    folder: RunFolder,
+) -> None:
+    made = correlated()
+    attempt(made, folder, begun(made), is_steady=False)
+    run = at_step(made, 3)
+    assert run.state.privacy is not None
+    before = run.state.privacy.key
+    with pytest.raises(BudgetExceeded):  # a whole run's event does not fit twice
+        attempt(made, folder, run, is_steady=False)
+    assert run.state.privacy.key != before
+
+
+def test_a_run_says_what_was_charged_if_that_is_more_than_it_released(folder: RunFolder) -> None:
+    made = plan()
+    assert made.private is not None
+    attempt(made, folder, begun(made), is_steady=False)
+    attempt(made, folder, begun(made), is_steady=False)
+    spending = Spending(made, made.private, folder, is_steady=True)
+    charged_in_all = spending.epsilon(steps=1)
+    spending.close()
+    assert charged_in_all == pytest.approx(made.private.epsilon_of(2), rel=1e-6)
