@@ -51,10 +51,15 @@ class StopAfter(Silent):
         self.spends.append(record)
 
 
-def run(job: tacit.Job, folder: Path, *, resume: bool = False, observer: Any = None) -> tacit.Result:
-    return tacit.run(
-        job, worlds.population, folder=folder, resume=resume, executor="torch", observer=observer
-    )
+def run(
+    job: tacit.Job,
+    folder: Path,
+    *,
+    resume: bool = False,
+    observer: Any = None,
+    people: Any = worlds.population,
+) -> tacit.Result:
+    return tacit.run(job, people, folder=folder, resume=resume, executor="torch", observer=observer)
 
 
 def stopped(job: tacit.Job, folder: Path, after: int = 2) -> tacit.Result:
@@ -194,7 +199,7 @@ def test_a_run_that_fails_again_and_again_spends_no_more_than_was_planned(
     outcomes = []
     for attempt in range(6):
         try:
-            outcomes.append(run(job(), folder, resume=attempt > 0).outcome)
+            outcomes.append(run(job(), folder, resume=attempt > 0, people=private_lives.people).outcome)
         except TacitError as error:
             outcomes.append(error.code)
     assert outcomes == ["T304"] * 4 + ["exhausted"] * 2

@@ -24,8 +24,8 @@ class Assignment:
         clipping_bound: The bound of this round, where it moves from round to round.
         step: Which step of a private run the round is to release, from 0; None where nothing is promised.
         min_separation: Least distance of two steps at which one client takes part; 1 promises nothing.
-        ledger: The last entry of the ledger in which the round is charged, so that devices notice one that was
-            taken back; None where nothing is charged.
+        ledger: The last entry of the ledger in which the round is charged, so that devices notice one that
+            was taken back; None where nothing is charged.
     """
 
     job: str

@@ -148,7 +148,13 @@ def _left(
     folder.forget_after(state.round if state.history else -1)
     now_known = {name: getattr(info, name) for name in ("workers", *_TRAINED_BY)}
     return state, msgspec.structs.replace(
-        before, outcome="running", reason="", ended=None, resumed=before.resumed + 1, **now_known
+        before,
+        outcome="running",
+        reason="",
+        ended=None,
+        resumed=before.resumed + 1,
+        part_before=before.outcome,
+        **now_known,
     )
 
 

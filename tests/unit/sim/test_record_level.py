@@ -1,6 +1,7 @@
 """The accounts of sites, and the one executor that protects records: nothing slips past either."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -215,7 +216,8 @@ def test_names_too_long_for_a_ledger_are_shortened_and_stay_different(place: Pat
 
 
 def test_other_jobs_are_kept_as_before(place: Path) -> None:
-    place.mkdir()
+    with closing(RunFolder.create(place)) as folder:
+        folder.write_info(RunInfo(name="job", outcome="running"))
     made = {
         "about users": tacit.Privacy(unit="user", delta=1e-2, noise_multiplier=2.0),
         "about nobody": None,
