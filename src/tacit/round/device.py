@@ -22,6 +22,7 @@ from tacit.round.messages import (
     Train,
     TrainingDone,
 )
+from tacit.round.owner import Owner
 from tacit.training.executor import Failure, Trained
 
 
@@ -36,10 +37,11 @@ class RoundDevice:
     Args:
         codec: What turns local updates into what is sent.
         seed: The job's seed.
+        owner: Guards the device by its owner's floor; None where nobody has set one, as in a simulation.
     """
 
-    def __init__(self, codec: Codec, seed: int) -> None:
-        self._codec, self._seed = codec, seed
+    def __init__(self, codec: Codec, seed: int, owner: Owner | None = None) -> None:
+        self._codec, self._seed, self._owner = codec, seed, owner
         self._assignment: Assignment | None = None
         self._clients: tuple[str, ...] = ()
         self._last_round: dict[str, int] = {}
@@ -71,6 +73,9 @@ class RoundDevice:
             raise RemoteProtocolError("T516", f"round {number} is not newer than the last one: a replay")
         self._check_separation(event.assignment, event.clients)
         self._check_ledger(event.assignment.ledger)
+        if self._owner is not None:
+            self._owner.check(event.assignment.offer, event.day)
+            self._owner.note(event.assignment.offer, event.day)
         self._last_round.update(dict.fromkeys(event.clients, number))
         self._assignment, self._clients = event.assignment, event.clients
         return (Train(event.clients),)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tacit.core.layout import Rows
 from tacit.core.rule import Partial
+from tacit.privacy.floor import Offer
 from tacit.privacy.ledger import Mark
 from tacit.round.record import RoundRecord
 from tacit.training.executor import Failure, Trained
@@ -26,6 +27,7 @@ class Assignment:
         min_separation: Least distance of two steps at which one client takes part; 1 promises nothing.
         ledger: The last entry of the ledger in which the round is charged, so that devices notice one that
             was taken back; None where nothing is charged.
+        offer: What the server promises about the round's privacy; None: nothing.
     """
 
     job: str
@@ -36,6 +38,7 @@ class Assignment:
     step: int | None = None
     min_separation: int = 1
     ledger: Mark | None = None
+    offer: Offer | None = None
 
 
 # --- events for the server ---------------------------------------------------------------------
@@ -116,10 +119,14 @@ ServerEffect = SendAssignment | WakeAt | RoundClosed
 
 @dataclass(frozen=True)
 class AssignmentReceived:
-    """The server assigned a round to this device (or to this group of simulated ones)."""
+    """The server assigned a round to this device (or to this group of simulated ones).
+
+    ``day`` is the device's own date, in days from any fixed one.
+    """
 
     assignment: Assignment
     clients: tuple[str, ...]
+    day: int = 0
 
 
 @dataclass(frozen=True)

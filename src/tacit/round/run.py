@@ -19,6 +19,7 @@ from tacit.core.part import Settings
 from tacit.core.rule import Grid, Partial, Rule
 from tacit.core.stage import StageContext
 from tacit.privacy import PrivacyPlan
+from tacit.privacy.floor import Offer
 from tacit.privacy.mechanisms import Separation
 from tacit.round.messages import RoundClosed
 from tacit.round.policy import RoundPolicy
@@ -307,8 +308,29 @@ class Run:
                 min_separation=1 if settings.privacy is None else settings.privacy.min_separation
             ),
             took_part={} if privacy is None else privacy.took_part,
+            offer=None if privacy is None else self._offer(privacy.step),
         )
         return (StartRound(server, state.vector),)
+
+    def _offer(self, step: int) -> Offer | None:
+        """Return what is promised to a device about a step."""
+        plan, settings = self.settings.privacy, self.settings
+        event = None if plan is None else plan.whole_run_event or plan.event
+        if plan is None or event is None:
+            return None
+        wanted = settings.cohort.wanted(math.ceil(plan.sampling.expected_cohort))
+        return Offer(
+            population=settings.job,
+            run=settings.job,
+            step=step,
+            steps=plan.sampling.rounds,
+            event=event,
+            delta=plan.privacy.delta,
+            adjacency=plan.adjacency,
+            unit=plan.privacy.unit,
+            trust=plan.privacy.trust,
+            smallest_cohort=settings.policy.least(wanted),
+        )
 
     def _finish(self, outcome: Literal["completed", "failed"], reason: str) -> Finish:
         self.finished = True

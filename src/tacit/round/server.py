@@ -10,6 +10,7 @@ from tacit.core.cohort import Cohort
 from tacit.core.errors import LocalProtocolError, PlanError, RemoteProtocolError
 from tacit.core.randomness import generator
 from tacit.core.rule import Partial, Rule
+from tacit.privacy.floor import Offer
 from tacit.privacy.ledger import Mark
 from tacit.privacy.mechanisms import Separation
 from tacit.round.messages import (
@@ -59,6 +60,7 @@ class RoundServer:
         separation: How far apart two steps of one client are at least.
         took_part: The last step at which each client took part, as far as it still matters.
         ledger: The last entry of the ledger in which the round is charged; the driver says so.
+        offer: What is promised about the round's privacy; None: nothing.
         phase: Where the machine stands.
     """
 
@@ -74,6 +76,7 @@ class RoundServer:
     separation: Separation = _EVERY_STEP
     took_part: Mapping[str, int] = field(default_factory=dict, repr=False)
     ledger: Mark | None = None
+    offer: Offer | None = None
     phase: Phase = "new"
     _invited: tuple[str, ...] = ()
     _waiting: set[str] = field(default_factory=set)
@@ -156,6 +159,7 @@ class RoundServer:
             self.step,
             self.separation.min_separation,
             self.ledger,
+            self.offer,
         )
 
     def _collect(self, event: UpdatesReceived, now: Seconds) -> tuple[ServerEffect, ...]:
