@@ -1,6 +1,7 @@
 """Machines without I/O: one round, a run of rounds, and the simulated world around them."""
 
 from tacit.round.device import RoundDevice
+from tacit.round.owner import Owner
 from tacit.round.policy import RoundPolicy
 from tacit.round.record import EvaluationRecord, PrivacyRecord, RoundRecord
 from tacit.round.run import Evaluation, Run, RunSettings
@@ -15,6 +16,7 @@ __all__ = [
     "Evaluation",
     "EvaluationRecord",
     "LogNormalDuration",
+    "Owner",
     "Patience",
     "PrivacyRecord",
     "RandomDropout",
