@@ -46,6 +46,8 @@ class Chain:
     def encode(self, rows: Rows, memory: Memory, ctx: StageContext) -> tuple[Rows, Memory]:
         """Encode rows of shape (clients, size), one per client; they may be overwritten."""
         bad = None if ctx.is_bounded else ~finite_rows(rows)
+        if bad is not None:
+            rows[bad] = 0.0
         for stage, spec in zip(self.stages, self.specs(ctx.spec), strict=False):
             # What is bounded stays so: a stage keeps to the bounds that it declares.
             encoded, memory = stage.encode(rows, memory, replace(ctx, spec=spec))
