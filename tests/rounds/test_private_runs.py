@@ -178,9 +178,10 @@ def test_a_run_with_workers_ends_with_the_same_model(folder: Path, tmp_path: Pat
 
 def test_nobody_comes_again_too_soon_where_a_run_was_stopped_in_between(folder: Path) -> None:
     job = private_lives.correlated()
-    stopped(job, folder, after=1)
-    run(job, folder, resume=True, observer=StopAfter(2))
-    invited = [set(record.invited) for record in run(job, folder, resume=True).rounds]
+    people = private_lives.people
+    run(job, folder, observer=StopAfter(1), people=people)
+    run(job, folder, resume=True, observer=StopAfter(2), people=people)
+    invited = [set(record.invited) for record in run(job, folder, resume=True, people=people).rounds]
     assert len(invited) == 4
     assert all(not a & b for a, b in pairwise(invited))
 

@@ -153,7 +153,6 @@ def _left(
         reason="",
         ended=None,
         resumed=before.resumed + 1,
-        part_before=before.outcome,
         **now_known,
     )
 

@@ -54,9 +54,8 @@ class Spending:
         spends = [fact for fact in facts if isinstance(fact, Reserved)]
         self._tried = {spend.step: spend.inputs_sha256 for spend in spends}
         # A retry may add up other data, or in another order; then earlier charges do not cover it.
-        # But for one: who was asked to stop did so at a point where nothing of the next step had been tried.
-        was_tried = bool(spends) and folder.info().part_before != "interrupted"
-        self._may_differ = was_tried and (not is_steady or spends[-1].plan_sha256 != self._plan_sha256)
+        # Also after an orderly stop: a second Ctrl-C ends a run anywhere, and leaves the same record.
+        self._may_differ = bool(spends) and (not is_steady or spends[-1].plan_sha256 != self._plan_sha256)
         self._allowance: Allowance | None = None
         self._open: Reservation | None = None
 

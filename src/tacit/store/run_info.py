@@ -84,7 +84,6 @@ class RunInfo(Settings, frozen=True):
         source: The job file, where there was one.
         overrides: What ``--set`` changed.
         resumed: How often the run was resumed.
-        part_before: How the part of the run before the last resume had ended; ``"running"``: it was killed.
     """
 
     name: str
@@ -121,4 +120,3 @@ class RunInfo(Settings, frozen=True):
     source: str | None = None
     overrides: tuple[str, ...] = ()
     resumed: int = 0
-    part_before: Outcome | None = None
