@@ -1,5 +1,6 @@
 """Which executor trains, and how many clients at a time: timed on a few clients, checked against torch."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,6 +21,8 @@ _FEWEST_STEPS, _MOST_STEPS = 2, 20  # of each client in it
 _REPEATED = 3
 _HOPELESS = 5.0  # times as slow as the best so far: not timed again
 _ABOUT_AS_CHEAP = 1.03
+_CONTENDS = 1.1  # times the cost of the cheapest: timed again before one is chosen
+_RUN_OFFS = 3
 _WORTH_A_LARGER_GROUP = 0.98  # of the smaller one's time
 _WORTH_LEAVING_TORCH = 0.9
 
@@ -111,6 +114,7 @@ class Calibration:
 
     def choose(self) -> Choice:
         """Return the fastest executor that agrees with torch, and say why."""
+        self._run_off()
         torch_s = self.paces[0].step_s
         while True:
             best = self._best()
@@ -185,6 +189,25 @@ class Calibration:
     def _steps_of(self, work: ClientWork) -> int:
         total = self.local.total_steps(len(work.examples))
         return min(total, self._steps, total if work.max_steps is None else work.max_steps)
+
+    def _run_off(self) -> None:
+        """Time those once more, in turns, that come near the cheapest: each with the machine as it is now.
+
+        Within a try-out each group size has its own moment, and what else the machine does then would decide.
+        """
+        limit = _CONTENDS * min(map(self._cost, self._eligible()))
+        contenders = [pace for pace in self._eligible() if self._cost(pace) <= limit]
+        if len(contenders) == 1:
+            return
+        began = self._spent_s
+        again = dict.fromkeys(contenders, math.inf)
+        for _ in range(_RUN_OFFS):
+            for pace in contenders:
+                executor = self._executors.get(pace.executor, self.reference)
+                again[pace] = min(again[pace], self._timed(executor, pace.group))
+            if self._spent_s - began > self.budget_s:
+                break
+        self.paces = [replace(pace, step_s=again.get(pace, pace.step_s)) for pace in self.paces]
 
     def _best(self) -> Pace:
         """Return the cheapest; of its group sizes the smallest that is about as cheap.
