@@ -1,6 +1,7 @@
 """Several values as one string of bytes that can be read in one way only, and hashes of it."""
 
 import hashlib
+from functools import lru_cache
 
 Item = bytes | bytearray | str | int
 """What can be framed: bytes, a word, or a whole number from 0 to 2^64 - 1."""
@@ -20,8 +21,15 @@ def framed(*items: Item) -> bytes:
     """
     parts: list[bytes | bytearray] = []
     for item in items:
-        kind, data = _plain(item)
-        parts += (kind, len(data).to_bytes(8, "big"), data)
+        if isinstance(item, bytes | bytearray):
+            parts += (_head(b"b", len(item)), item)
+        elif isinstance(item, str):
+            data = item.encode()
+            parts += (_head(b"s", len(data)), data)
+        elif type(item) is int:
+            parts += (_NUMBER, item.to_bytes(8, "big"))
+        else:
+            raise TypeError(f"a {type(item).__name__} cannot be framed")
     return b"".join(parts)
 
 
@@ -30,11 +38,9 @@ def digest(label: str, *items: Item) -> bytes:
     return hashlib.sha256(framed(PROTOCOL, label, *items)).digest()
 
 
-def _plain(item: Item) -> tuple[bytes, bytes | bytearray]:
-    if isinstance(item, str):
-        return b"s", item.encode()
-    if isinstance(item, bool) or not isinstance(item, int | bytes | bytearray):
-        raise TypeError(f"a {type(item).__name__} cannot be framed")
-    if isinstance(item, int):
-        return b"i", item.to_bytes(8, "big")
-    return b"b", item
+@lru_cache(maxsize=4096)
+def _head(kind: bytes, length: int) -> bytes:
+    return kind + length.to_bytes(8, "big")
+
+
+_NUMBER = _head(b"i", 8)

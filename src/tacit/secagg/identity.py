@@ -8,6 +8,7 @@ server, and every client checks the certificates of its neighbours against what 
 """
 
 from collections import OrderedDict
+from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
@@ -124,7 +125,7 @@ class Identity:
         raise TypeError("a private key is not pickled")
 
 
-class Certificate(msgspec.Struct, frozen=True, array_like=True):
+class Certificate(msgspec.Struct, frozen=True, array_like=True, dict=True):
     """The authority's word that ``key`` is the client's, up to and including a day.
 
     Attributes:
@@ -139,7 +140,7 @@ class Certificate(msgspec.Struct, frozen=True, array_like=True):
     last_day: int
     signature: bytes
 
-    @property
+    @cached_property
     def signed_part(self) -> bytes:
         """What the authority signs."""
         return framed(self.client, self.key, self.last_day)

@@ -17,6 +17,7 @@ decodes is what was signed. A peer's length is checked before anything is read: 
 """
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TypeVar, cast
 
 import msgspec
@@ -60,7 +61,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-class Advert(Message, frozen=True, tag="advert"):
+class Advert(Message, frozen=True, tag="advert", dict=True):
     """A client's public keys for one round. ``kem_key`` is empty unless keys are post-quantum."""
 
     assignment: bytes
@@ -72,14 +73,14 @@ class Advert(Message, frozen=True, tag="advert"):
     certificate: Certificate | None = None
     signature: bytes = b""
 
-    @property
+    @cached_property
     def signed_part(self) -> bytes:
         """What the client signs, under the label ``ADVERT``."""
         return framed(
             self.assignment, self.client, self.mask_key, self.share_key, self.kem_key, self.nonce
         ) + (framed(self.certificate.key) if self.certificate else b"")
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """Digest of the whole advert, 32 bytes; the roster names it for every member."""
         return digest("advert", encode(self))

@@ -8,6 +8,7 @@ client (Pasquini et al. 2022, arXiv 2111.07380) and terms of its own for every c
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -86,7 +87,7 @@ class Terms(msgspec.Struct, frozen=True, array_like=True, kw_only=True, forbid_u
         It holds no key, so that a simulation with nonces of its own has the same graph every time.
         """
         head = (self.job, self.round, self.base_round, self.group, self.groups)
-        return digest("graph", framed(*head), *(framed(client, nonce) for client, nonce in members))
+        return digest("graph", framed(*head), *_framed_each(tuple(members)))
 
     def to_bytes(self) -> bytes:
         """Return the terms' one encoding."""
@@ -112,7 +113,12 @@ class Terms(msgspec.Struct, frozen=True, array_like=True, kw_only=True, forbid_u
 
 def roster_root(members: Iterable[tuple[str, bytes, bytes]]) -> bytes:
     """Return the digest, 32 bytes, of every member's id, nonce and digest of its advert, in order."""
-    return digest("roster", *(framed(*member) for member in members))
+    return digest("roster", *_framed_each(tuple(members)))
+
+
+@lru_cache(maxsize=8)  # who plays many clients asks for the same members again and again
+def _framed_each(members: tuple[tuple[str | bytes, ...], ...]) -> tuple[bytes, ...]:
+    return tuple(framed(*member) for member in members)
 
 
 def session_id(assignment_id: bytes, root: bytes, clients: int, neighbours: int, threshold: int) -> bytes:
