@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         UnreliableClients,
         World,
     )
+    from tacit.secagg.settings import SecureAggregation
     from tacit.sim import Result, SweepResult, download, export, plan, run, sweep
     from tacit.training import Task
 
@@ -51,6 +52,7 @@ _HOMES = {
         "UnreliableClients",
         "World",
     ),
+    "tacit.secagg.settings": ("SecureAggregation",),
     "tacit.sim": ("Result", "SweepResult", "download", "export", "plan", "run", "sweep"),
     "tacit.training": ("Task",),
 }
@@ -85,6 +87,7 @@ __all__ = [
     "RandomDropout",
     "Result",
     "RunError",
+    "SecureAggregation",
     "SegmentClipping",
     "ServerAdagrad",
     "ServerAdam",

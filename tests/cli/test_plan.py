@@ -122,3 +122,77 @@ def test_plan_of_a_job_that_protects_records_tells_of_its_sites(tacit, job: Path
     assert [rounds for rounds, _ in ended.json["epsilon_by_round"]] == [1, 2, 3]
     assert ended.json["epsilon_by_round"][-1][1] <= 4.0
     assert ended.json["guarantee"]["unit"] == "record"
+
+
+# --- secure aggregation -------------------------------------------------------------------------
+
+SECURE = ("--set", "secure_aggregation={min_cohort=3}", "--set", "clipping_bound=1.0")
+
+
+def test_plan_says_how_sums_are_taken_and_who_sees_what(tacit, job: Path) -> None:
+    ended = tacit("plan", str(job), *SECURE)
+    assert ended.code == 0
+    for said in (
+        "not private: no differential privacy; the server sees sums of at least 3 clients only",
+        "1 group of at most 4 clients; no sum of fewer than 3 is opened",
+        "k = 3 (all others), t = 3 of them open a secret; made for 10% dropouts",
+        "9 per client and round",
+        "down beside the model",
+        "s per client and",
+        "sees exact sums of at least 3 clients and who is in them, no single update: even if it lies",
+        "with at most 1 of 4 clients on its side",
+        "see who takes part in their group, and nothing of anybody's update",
+        "nothing limits what the model reveals",
+    ):
+        assert said in ended.out
+
+
+def test_plan_prints_secure_aggregation_as_json(tacit, job: Path) -> None:
+    plan = tacit("plan", str(job), *SECURE, "--json").json
+    secure = plan["secure_aggregation"]
+    assert (secure["neighbours"], secure["threshold"], secure["groups"], secure["group"]) == (3, 3, 1, 4)
+    assert plan["bytes_up_per_client"] == secure["bytes_up"] > 4 * 650
+    assert secure["messages"] == 9
+    assert 0 < secure["client_s"] < 1
+    assert secure["warnings"] == []
+    assert "secure_aggregation" not in tacit("plan", str(job), "--json").json
+
+
+def test_plan_of_a_curious_server_and_of_private_secure_sums(tacit, job: Path) -> None:
+    semi = "secure_aggregation={min_cohort=3, mode='semi_honest'}"
+    ended = tacit("plan", str(job), *private(8.0, FIXED), "--set", semi, "--set", "cohort={type='all'}")
+    assert ended.code == 0
+    for said in (
+        "(zero_out, central); the server sees sums of at least 3",
+        "the server is trusted with sums of at least 3 clients, and adds the noise",
+        "sums of at least 3 clients, without noise, which the server is trusted with",
+        "as long as it follows the protocol (semi_honest)",
+        "7 per client and round",
+        "are held off by epsilon 7.999 at delta 0.01",
+    ):
+        assert said in ended.out
+    assert "updates on their way to the server" not in ended.out
+
+
+def test_plan_warns_of_what_secure_aggregation_makes_worse(tacit, job: Path) -> None:
+    coarse = ("--set", "secure_aggregation={min_cohort=4, lane_bits=11}", "--set", "clipping_bound=1.0")
+    ended = tacit("plan", str(job), *coarse, "--set", "weighting.cap=1000")
+    assert ended.code == 0
+    assert "rounding to the ring is" in ended.err
+    ended = tacit(
+        "plan",
+        str(job),
+        *SECURE[:1],
+        "secure_aggregation={min_cohort=10}",
+        *SECURE[2:],
+        "--set",
+        "cohort.count=10",
+    )
+    assert "such rounds are lost" in ended.err
+
+
+def test_plan_and_run_refuse_a_secure_sum_of_what_nothing_bounds(tacit, job: Path) -> None:
+    refused = [tacit(command, str(job), *SECURE[:2]) for command in ("plan", "run")]
+    assert [ended.code for ended in refused] == [2, 2]
+    assert "T188" in refused[0].err
+    assert "Set clipping_bound." in refused[0].err

@@ -9,7 +9,7 @@ from tacit.cli.output import Output, facts
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tacit.job import Plan
+    from tacit.job import Plan, SecurePlan
     from tacit.job.sites import Sites
     from tacit.privacy import PrivacyPlan
     from tacit.report.forecast import NoiseForecast
@@ -19,7 +19,8 @@ def plan(job: JobFile, overrides: Overrides = [], data: DataFolder = None, as_js
     """Check a job and price it; runs nothing.
 
     Shows parameters, bytes, memory, cohort and which privacy holds: what is promised to whom, epsilon along
-    the run, and how much noise there will be against the signal. A job that would be refused is refused here,
+    the run, how much noise there will be against the signal, and how sums are taken that show nobody's
+    update. A job that would be refused is refused here,
     with the reason and what to do about it.
 
     [bold]Examples[/bold]
@@ -37,8 +38,10 @@ def plan(job: JobFile, overrides: Overrides = [], data: DataFolder = None, as_js
     made = plan_of(loaded.job, loaded.population, data=folder)
     planned = {**made.as_dict(), **forecast_dict(made)}
     output = Output(as_json)
-    output.say(facts([*_rows(planned), *_privacy_rows(made)]))
+    output.say(facts([*_rows(planned), *_privacy_rows(made), *_secure_rows(made)]))
     _say_curve(made, output)
+    for warning in () if made.secure is None else made.secure.warnings:
+        output.warn(warning)
     output.result(planned)
 
 
@@ -135,3 +138,64 @@ def _curve(made: "Plan") -> "Table":
         table.add_column(f"{rounds:,}", justify="right")
     table.add_row("epsilon", *(rounded_up(value) for _, value in points))
     return table
+
+
+# --- secure aggregation -------------------------------------------------------------------------
+
+
+def _secure_rows(made: "Plan") -> Iterator[tuple[str, str]]:
+    """Yield how the sums are taken, what that costs, and who is protected against whom."""
+    secure = made.secure
+    if secure is None:
+        return
+    yield from _group_rows(secure)
+    yield from _cost_rows(secure)
+    yield "the server", _server_sees(secure)
+    yield "other clients", "see who takes part in their group, and nothing of anybody's update"
+    yield "readers of the model", _readers_see(made)
+
+
+def _group_rows(secure: "SecurePlan") -> Iterator[tuple[str, str]]:
+    from tacit.report.words import amount
+
+    parameters, threat = secure.parameters, secure.threat
+    groups = "1 group" if secure.groups == 1 else f"up to {amount(secure.groups, 'group')}"
+    largest, least = amount(secure.group, "client"), secure.min_cohort
+    yield "secure aggregation", f"{groups} of at most {largest}; no sum of fewer than {least} is opened"
+    k, t = parameters.neighbours, parameters.threshold
+    each = "all others" if k == parameters.clients - 1 else "each"
+    made_for = f"made for {threat.dropout:.0%} dropouts"
+    yield "neighbours", f"k = {k} ({each}), t = {t} of them open a secret; {made_for}"
+
+
+def _cost_rows(secure: "SecurePlan") -> Iterator[tuple[str, str]]:
+    from tacit.report.words import size
+
+    costs, keys = secure.costs, ", post-quantum keys" if secure.settings.post_quantum else ""
+    up, down = size(costs.bytes_up), f"{size(costs.bytes_down)} down beside the model"
+    yield "messages", f"{costs.messages} per client and round: {up} up, {down}{keys}"
+    server_s = f"{costs.server_s * secure.groups:.2g} s for the server"
+    yield "computing", f"about {costs.client_s:.2g} s per client and {server_s}, a round, on one core"
+    yield "rounding", f"{secure.rounding:.1g} of the longest that the mean can be"
+
+
+def _server_sees(secure: "SecurePlan") -> str:
+    threat = secure.threat
+    trusted = (
+        "even if it lies"
+        if threat.mode == "malicious"
+        else "as long as it follows the protocol (semi_honest)"
+    )
+    fellows = threat.corrupt_members(secure.group)
+    return (
+        f"sees exact sums of at least {secure.min_cohort} clients and who is in them, no single update: "
+        f"{trusted}, and with at most {fellows} of {secure.group} clients on its side"
+    )
+
+
+def _readers_see(made: "Plan") -> str:
+    from tacit.privacy.guarantee import rounded_up
+
+    if made.guarantee is None:
+        return "nothing limits what the model reveals about the data: that takes privacy=..."
+    return f"are held off by epsilon {rounded_up(made.guarantee.epsilon)} at delta {made.guarantee.delta:g}"

@@ -30,6 +30,7 @@ class StageContext:
             ``spec`` declares, so that a stage need not look again.
         room: Columns of memory behind the rows that a stage may take (see ``wider_rows``).
         clipping_bound: The clipping bound of this round, where it moves from round to round.
+        staleness: Versions of the model committed since the one that these clients trained from.
     """
 
     spec: UpdateSpec
@@ -40,6 +41,7 @@ class StageContext:
     is_bounded: bool = False
     room: int = 0
     clipping_bound: float | None = None
+    staleness: int = 0
 
 
 @runtime_checkable

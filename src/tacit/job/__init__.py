@@ -4,6 +4,7 @@ from tacit.job.job import SCHEMA_VERSION, Job, digest
 from tacit.job.load import LoadedJob, PopulationLike, load_job
 from tacit.job.plan import Plan, make_plan, model_seed
 from tacit.job.private import headline
+from tacit.job.secure import SecurePlan
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -11,6 +12,7 @@ __all__ = [
     "LoadedJob",
     "Plan",
     "PopulationLike",
+    "SecurePlan",
     "digest",
     "headline",
     "load_job",

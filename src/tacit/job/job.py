@@ -12,6 +12,7 @@ from tacit.core.cohort import Cohort, Poisson, TruncatedPoisson
 from tacit.core.part import Settings, encode
 from tacit.privacy import Privacy
 from tacit.round import Evaluation, RoundPolicy, StopRule, World
+from tacit.secagg.settings import SecureAggregation
 from tacit.training import Task
 
 SCHEMA_VERSION = 1
@@ -30,12 +31,15 @@ class Job(Settings, frozen=True):
         seed: Seed of every draw.
         weighting: The weight of a client in the mean, capped in public.
         clipping_bound: Largest L2 norm of the parameters' part of one client's update, before it is weighed;
-            None for no clipping. With ``privacy``, its ``clipping`` says so instead.
+            None for no clipping. With ``privacy`` for users, its ``clipping`` says so instead.
         privacy: What is promised about the clients' data; None for nothing. Clients then
             send no metrics of their training, and with ``unit="user"`` every client has the weight 1 and the
             mean is taken over the expected cohort.
+        secure_aggregation: That the server sees sums of many updates alone, and how many; None: it sees every
+            update. It needs a ``clipping_bound`` or ``privacy``.
         quorum: Least share of the wanted updates with which a round commits; 0 commits every round. None
-            takes a half, or 0 where the privacy of a Poisson cohort relies on nobody learning its size.
+            takes a half, or what ``secure_aggregation`` needs if that is more, or 0 where the privacy of a
+            Poisson cohort relies on nobody learning its size.
         deadline_s: Seconds after which a round closes, or None to wait for everybody.
         partial_work: Whether stragglers hand in what they have done when the deadline comes.
         stop: When to end before the last round.
@@ -52,6 +56,7 @@ class Job(Settings, frozen=True):
     weighting: Weigh = Weigh()
     clipping_bound: Positive | None = None
     privacy: Privacy | None = None
+    secure_aggregation: SecureAggregation | None = None
     quorum: Probability | None = None
     deadline_s: Positive | None = None
     partial_work: bool = True
@@ -73,6 +78,7 @@ class Job(Settings, frozen=True):
         return (
             self.privacy is not None
             and self.privacy.unit == "user"
+            and self.secure_aggregation is None  # fellow clients see who takes part
             and isinstance(self.cohort, Poisson | TruncatedPoisson)
         )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -17,13 +18,17 @@ from tacit.core.rule import Grid, Rule
 from tacit.core.stage import Stage
 from tacit.job.job import Job
 from tacit.job.private import headline, noise_in_updates, privacy_plan, private_stages, sites_of
+from tacit.job.secure import SecurePlan, least_quorum, secure_plan
 from tacit.job.sites import Sites
 from tacit.privacy import Guarantee, PrivacyPlan
-from tacit.round import RunSettings
+from tacit.round import RoundPolicy, RunSettings
 from tacit.training.executor import update_spec
 from tacit.wire import HEADER_BYTES
 
 NOT_PRIVATE = "not private: no differential privacy, no secure aggregation"
+"""What is said of a job that promises nothing."""
+SUMS_ONLY = "not private: no differential privacy; the server sees sums of at least {least} clients only"
+"""What is said of a job with secure aggregation alone."""
 _MIB = 1024 * 1024
 _COARSEST = 2.0**-20  # of the order of float32's own rounding of an update
 _INTERPRETER_MIB = 320  # a Python process that has imported PyTorch
@@ -45,6 +50,7 @@ class Plan:
             record-level privacy it is the plan of the site that spends most.
         sites: What each site does for its records, where these are what the promise is about: noise is then
             added there, and nowhere else.
+        secure: How the sums are taken so that the server sees no single update; None: it sees them all.
     """
 
     job: Job
@@ -56,6 +62,7 @@ class Plan:
     grid: Grid
     private: PrivacyPlan | None = None
     sites: Sites | None = None
+    secure: SecurePlan | None = None
 
     @property
     def parameters(self) -> int:
@@ -65,12 +72,15 @@ class Plan:
     @property
     def bytes_up_per_client(self) -> int:
         """Bytes one client sends in a round."""
+        if self.secure is not None:
+            return self.secure.costs.bytes_up
         return HEADER_BYTES + self.codec.sent.wire_bytes
 
     @property
     def bytes_down_per_client(self) -> int:
         """Bytes one client receives in a round."""
-        return HEADER_BYTES + 4 * self.layout.size
+        secure = 0 if self.secure is None else self.secure.costs.bytes_down
+        return HEADER_BYTES + 4 * self.layout.size + secure
 
     @property
     def resolution(self) -> float:
@@ -101,7 +111,9 @@ class Plan:
     @property
     def privacy(self) -> str:
         """Which guarantee holds, in a few words."""
-        return NOT_PRIVATE if self.guarantee is None else headline(self.guarantee)
+        if self.guarantee is not None:
+            return headline(self.guarantee)
+        return NOT_PRIVATE if self.secure is None else SUMS_ONLY.format(least=self.secure.min_cohort)
 
     @cached_property
     def guarantee(self) -> Guarantee | None:
@@ -109,6 +121,12 @@ class Plan:
         if self.sites is not None:
             return self.sites.statement()
         return None if self.private is None else self.private.statement()
+
+    @property
+    def policy(self) -> RoundPolicy:
+        """When a round closes, and whether it counts: with fewer than a sum may hold it does not."""
+        policy, least = self.job.policy, least_quorum(self.job, self.population)
+        return policy if policy.quorum >= least else msgspec.structs.replace(policy, quorum=least)
 
     def run_settings(self) -> RunSettings:
         """Return what the run machine is made of."""
@@ -118,7 +136,7 @@ class Plan:
             seed=job.seed,
             rounds=job.rounds,
             cohort=job.cohort,
-            policy=job.policy,
+            policy=self.policy,
             rule=self.rule,
             codec=self.codec,
             grid=self.grid,
@@ -147,6 +165,8 @@ class Plan:
             "resolution": self.resolution,
             "privacy": self.privacy,
         }
+        if self.secure is not None:
+            figures["secure_aggregation"] = self.secure.as_dict()
         return figures if self.sites is None else {**figures, "sites": self.sites.as_dict()}
 
 
@@ -166,14 +186,12 @@ def make_plan(job: Job, layout: Layout, sizes: npt.NDArray[np.int64]) -> Plan:
     sites = sites_of(job, layout, sizes)
     # What sites send has its noise already: from there on their job is like any other.
     private = privacy_plan(job, layout, population) if sites is None else None
-    codec = Codec(Chain(_stages(job, private)), update_spec(layout, metrics=sites is None))
-    largest = max(1, job.cohort.largest(population))
-    grid = Grid.for_sum(
-        codec.sent, largest if private is None else max(largest, noise_in_updates(private, codec.sent))
-    )
+    chain, entering = Chain(_stages(job, private)), update_spec(layout, metrics=sites is None)
     rule: Rule = WeightedMean() if private is None else FixedMean(denominator=private.denominator)
+    secure = secure_plan(job, entering, chain, rule, sizes, private)
+    codec, grid = _summed(job, Codec(chain, entering), population, private, secure)
     promised = private if sites is None else sites.worst
-    plan = Plan(job, layout, population, sizes, codec, rule, grid, promised, sites)
+    plan = Plan(job, layout, population, sizes, codec, rule, grid, promised, sites, secure)
     _refuse(plan)
     return plan
 
@@ -191,6 +209,18 @@ def _stages(job: Job, private: PrivacyPlan | None) -> tuple[Stage, ...]:
     return (*clip, job.weighting)
 
 
+def _summed(
+    job: Job, codec: Codec, population: int, private: PrivacyPlan | None, secure: SecurePlan | None
+) -> tuple[Codec, Grid]:
+    """Return how updates travel and on which grid they are summed."""
+    if secure is not None:
+        return Codec(Chain((*codec.chain.stages, secure.stage)), codec.spec), secure.grid
+    largest = max(1, job.cohort.largest(population))
+    if private is not None:
+        largest = max(largest, noise_in_updates(private, codec.sent))
+    return codec, Grid.for_sum(codec.sent, largest)
+
+
 def _refuse_empty(sizes: npt.NDArray[np.int64]) -> None:
     if not (sizes > 0).any():
         raise PlanError(
@@ -201,7 +231,7 @@ def _refuse_empty(sizes: npt.NDArray[np.int64]) -> None:
 def _refuse(plan: Plan) -> None:
     if plan.codec.spec.size > 2**31:
         raise PlanError("T154", f"the model has {plan.parameters} parameters", fix="At most 2^31 travel.")
-    if plan.resolution > _COARSEST:
+    if plan.secure is None and plan.resolution > _COARSEST:  # a ring is coarser, and has had its own check
         raise PlanError(
             "T151",
             f"the exact sum of {plan.grid.clients} updates would round each to {plan.resolution:.1g}",

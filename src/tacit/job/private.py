@@ -91,6 +91,9 @@ def sampling_facts(job: Job, population: int) -> SamplingFacts:
         over_selection=over,
         has_quorum=job.policy.quorum > 0,
         deadline_closes_at_count=kind == "fixed" and over > 1,
+        # Clients see their neighbours, and a round with too few of them is given up: no sample is secret.
+        is_participation_public=job.secure_aggregation is not None,
+        least_sum=0 if job.secure_aggregation is None else job.secure_aggregation.min_cohort,
     )
 
 
@@ -153,12 +156,22 @@ def headline(guarantee: Guarantee) -> str:
     """Say in one line what is promised."""
     epsilon = f"epsilon {rounded_up(guarantee.epsilon)} at delta {guarantee.delta:g}"
     seeded = "seeded, not private: " if guarantee.randomness == "seeded" else ""
-    return f"{seeded}{epsilon} for each {guarantee.unit} ({guarantee.adjacency}, {guarantee.trust})"
+    summed = f"; the server sees sums of at least {guarantee.least_sum}" if guarantee.least_sum else ""
+    return f"{seeded}{epsilon} for each {guarantee.unit} ({guarantee.adjacency}, {guarantee.trust}){summed}"
 
 
 def _refuse(job: Job, layout: Layout) -> None:
     assert job.privacy is not None
-    if job.clipping_bound is not None:
+    if job.privacy.trust == "distributed" and job.secure_aggregation is not None:
+        raise PlanError(
+            "T163",
+            "secure_aggregation takes sums without noise: noise that clients add together, as much as the "
+            "least number of survivors needs, is not available yet",
+            where="$.privacy.trust",
+            fix='Use trust="central": the server sees sums of groups alone, and adds the noise.',
+        )
+    # Of a site's update the records have had their noise; a ring needs a bound of its own.
+    if job.clipping_bound is not None and (job.privacy.unit == "user" or job.secure_aggregation is None):
         raise PlanError(
             "T176",
             "the job has a clipping_bound beside that of its privacy",

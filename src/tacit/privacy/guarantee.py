@@ -36,6 +36,7 @@ class Guarantee(Record, frozen=True):
         randomness: Where the noise comes from.
         zcdp: Rho of zero-concentrated differential privacy, where exact.
         mu_gdp: Mu of Gaussian differential privacy, where exact.
+        least_sum: Fewest clients in a sum that the server sees; 0: it sees every update.
     """
 
     unit: Unit
@@ -53,6 +54,7 @@ class Guarantee(Record, frozen=True):
     randomness: Randomness
     zcdp: float | None = None
     mu_gdp: float | None = None
+    least_sum: int = 0
 
     @property
     def relation(self) -> str:
@@ -67,7 +69,7 @@ class Guarantee(Record, frozen=True):
     def __str__(self) -> str:
         lines = [
             f"epsilon {rounded_up(self.epsilon)} at delta {self.delta:g}, {self.relation} ({self.adjacency})",
-            f"unit: {self.unit}; {_trusted(self.unit, self.trust)}",
+            f"unit: {self.unit}; {_trusted(self)}",
             f"noise: {self.mechanism}, multiplier {self.noise_multiplier:.4g}, after {self.steps} steps",
             f"sampling: {self.sampling}",
         ]
@@ -98,7 +100,11 @@ def rounded_up(epsilon: float) -> str:
     return f"{math.ceil(round(epsilon * 1000, 6)) / 1000:.3f}" if math.isfinite(epsilon) else "unbounded"
 
 
-def _trusted(unit: Unit, trust: Trust) -> str:
-    if unit == "record":
+def _trusted(guarantee: Guarantee) -> str:
+    if guarantee.unit == "record":
         return "each site is trusted with its own records and adds the noise"
-    return _TRUSTED[trust]
+    if guarantee.trust == "central" and guarantee.least_sum:
+        return (
+            f"the server is trusted with sums of at least {guarantee.least_sum} clients, and to add the noise"
+        )
+    return _TRUSTED[guarantee.trust]

@@ -134,6 +134,7 @@ class PrivacyPlan:
             covered=self._covered(),
             not_covered=self._not_covered(),
             randomness=self.privacy.randomness,
+            least_sum=self.sampling.least_sum,
         )
 
     def _sampling(self) -> str:
@@ -165,7 +166,9 @@ class PrivacyPlan:
                 "what is measured on users' own held-out data: the operator's, not to be published"
             )
         if self.privacy.trust == "central" and unit == "user":
-            missing.append("updates on their way to the server, which is trusted with them")
+            least, sums = self.sampling.least_sum, "clients, without noise, which the server is trusted with"
+            alone = "updates on their way to the server, which is trusted with them"
+            missing.append(f"sums of at least {least} {sums}" if least else alone)
         return tuple(missing)
 
 

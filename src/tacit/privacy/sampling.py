@@ -36,6 +36,7 @@ class SamplingFacts:
         deadline_closes_at_count: Whether a round closes as soon as so many have answered.
         is_participation_public: Whether somebody besides the operator learns who was invited, or how many.
         weight_cap: Largest weight of one update, over the constant that the job divides by.
+        least_sum: Fewest clients in a sum that the server sees; 0: it sees every update.
     """
 
     kind: SamplingKind
@@ -50,6 +51,7 @@ class SamplingFacts:
     deadline_closes_at_count: bool = False
     is_participation_public: bool = False
     weight_cap: float = 1.0
+    least_sum: int = 0
 
     @classmethod
     def of_batches(cls, local: LocalSGD, examples: int, rounds: int) -> "SamplingFacts":

@@ -46,6 +46,10 @@ def trusted(guarantee: Guarantee) -> str:
     """Say who is trusted with what."""
     if guarantee.unit == "record":
         return "each site is trusted with its own records, and adds the noise"
+    if guarantee.trust == "central" and guarantee.least_sum:
+        return (
+            f"the server is trusted with sums of at least {guarantee.least_sum} clients, and adds the noise"
+        )
     return _TRUSTED[guarantee.trust]
 
 

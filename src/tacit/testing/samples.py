@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tacit.aggregate import FixedMean, WeightedMean
 from tacit.algorithms import FedAvg, ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
-from tacit.codec import AdaptiveClip, ClipL1, ClipL2, Weigh, Withhold
+from tacit.codec import AdaptiveClip, ClipL1, ClipL2, Discount, OnGrid, Weigh, Withhold
 from tacit.core.cohort import All, FixedSize, Poisson, TruncatedPoisson
 from tacit.core.events import (
     ComposedEvent,
@@ -65,6 +65,9 @@ def _codec() -> tuple[Part, ...]:
         ClipL1(bound=1.0),
         Withhold(),
         AdaptiveClip(initial=1.0),
+        Discount(),
+        Discount(exponent=0.0),
+        OnGrid(steps={"parameters": 2.0**-8, "buffers": 2.0**-20, "metrics": 1.0}),
     )
 
 
