@@ -45,7 +45,8 @@ def resume_command(
         job: The job file.
         folder: The run folder.
         overrides: What ``--set`` changed.
-        options: Other options and what was given for them; None: nothing.
+        options: Other options and what was given for them; None: nothing, True: an
+            option that takes no value.
         as_json: Whether it was to answer in JSON.
     """
     parts = ["tacit", "run", str(job)]
@@ -53,5 +54,6 @@ def resume_command(
         parts += ["--set", text]
     parts += ["--out", folder, "--resume"]
     for name, value in options.items():
-        parts += [name, str(value)] if value is not None else []
+        if value is not None:
+            parts += [name] if value is True else [name, str(value)]
     return shlex.join([*parts, "--json"] if as_json else parts)

@@ -70,6 +70,14 @@ Device = Annotated[
         help="Where to train: cpu, cuda, cuda:N, or auto for a GPU if there is one.",
     ),
 ]
+RealMasks = Annotated[
+    bool,
+    typer.Option(
+        "--real-masks",
+        help="Take secure sums with every message, key and mask of the protocol. The model does not depend on "
+        "it.",
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print nothing but the run folder, warnings and errors.")
 ]
@@ -84,6 +92,7 @@ def run(
     cluster: Cluster = None,
     executor: Executor = "auto",
     device: Device = "cpu",
+    real_masks: RealMasks = False,
     data: DataFolder = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -117,7 +126,13 @@ def run(
     def again() -> str:
         place = watcher.folder or ""
         where = None if device == "cpu" else device
-        options = {"--workers": workers, "--cluster": cluster, "--device": where, "--data": data}
+        options = {
+            "--workers": workers,
+            "--cluster": cluster,
+            "--device": where,
+            "--real-masks": real_masks or None,
+            "--data": data,
+        }
         return resume_command(job, place, overrides, options, as_json=as_json)
 
     try:
@@ -130,6 +145,7 @@ def run(
                 cluster=cluster,
                 executor=executor,
                 device=device,
+                real_masks=real_masks,
                 resume=resume,
                 data=files,
                 observer=watcher,

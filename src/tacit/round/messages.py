@@ -8,6 +8,7 @@ from tacit.core.rule import Partial
 from tacit.privacy.floor import Offer
 from tacit.privacy.ledger import Mark
 from tacit.round.record import RoundRecord
+from tacit.round.secure import GroupEffect, GroupEvent, VectorsReceived
 from tacit.training.executor import Failure, Trained
 
 Seconds = float
@@ -83,7 +84,9 @@ class DeadlinePassed:
     """The deadline is over."""
 
 
-ServerEvent = Opened | UpdatesReceived | ClientFailed | ClientsDropped | DeadlinePassed
+ServerEvent = (
+    Opened | UpdatesReceived | ClientFailed | ClientsDropped | DeadlinePassed | GroupEvent | VectorsReceived
+)
 
 # --- effects of the server ---------------------------------------------------------------------
 
@@ -112,7 +115,7 @@ class RoundClosed:
     partial: Partial | None
 
 
-ServerEffect = SendAssignment | WakeAt | RoundClosed
+ServerEffect = SendAssignment | WakeAt | RoundClosed | GroupEffect
 
 # --- the device's side -------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """One round as the server sees it: a machine without I/O."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -29,6 +29,8 @@ from tacit.round.messages import (
 )
 from tacit.round.policy import RoundPolicy
 from tacit.round.record import RoundRecord
+from tacit.round.secure import LATE, VANISHED, GroupEffect, GroupEvent, SecureSums, VectorsReceived
+from tacit.secagg.events import GroupFailed, Summed
 
 _EVERY_STEP = Separation(min_separation=1)
 Phase = Literal["new", "collecting", "committed", "abandoned"]
@@ -44,7 +46,9 @@ class RoundServer:
                             `-------quorum missed at the close----> abandoned
 
     It closes when the wanted number of updates is in, when nobody is left who could answer, or when
-    the deadline has passed. What arrives later is noted and never folded. Where clients have to keep apart,
+    the deadline has passed. What arrives later is noted and never folded. Where single updates may not be
+    seen, it closes when every group of the cohort has its secure sum, or has failed; at the deadline no more
+    vectors are awaited. Where clients have to keep apart,
     it asks nobody who took part at too near a step, whoever is available.
 
     Attributes:
@@ -61,6 +65,7 @@ class RoundServer:
         took_part: The last step at which each client took part, as far as it still matters.
         ledger: The last entry of the ledger in which the round is charged; the driver says so.
         offer: What is promised about the round's privacy; None: nothing.
+        secure: The secure sums of the cohort's groups, where no single update may be seen; the driver says so.
         phase: Where the machine stands.
     """
 
@@ -77,6 +82,7 @@ class RoundServer:
     took_part: Mapping[str, int] = field(default_factory=dict, repr=False)
     ledger: Mark | None = None
     offer: Offer | None = None
+    secure: SecureSums | None = field(default=None, repr=False)
     phase: Phase = "new"
     _invited: tuple[str, ...] = ()
     _waiting: set[str] = field(default_factory=set)
@@ -108,17 +114,21 @@ class RoundServer:
         match event:
             case Opened() if self.phase == "new":
                 return self._open(event, now)
-            case UpdatesReceived() if self.phase == "collecting":
+            case UpdatesReceived() if self.phase == "collecting" and self.secure is None:
                 return self._collect(event, now)
+            case GroupEvent() | VectorsReceived() if self.phase == "collecting" and self.secure is not None:
+                return self._follow(self.secure.receive(event), now)
             case ClientFailed() if self.phase == "collecting":
                 return self._gone(
                     (event.client,), now, lambda: self._failed.update({event.client: event.reason})
                 )
             case ClientsDropped() if self.phase == "collecting":
                 return self._gone(event.clients, now, lambda: self._dropped.extend(event.clients))
+            case DeadlinePassed() if self.phase == "collecting" and self.secure is not None:
+                return self._follow(self.secure.close_vectors(), now)
             case DeadlinePassed() if self.phase == "collecting":
                 return self._close(now)
-            case UpdatesReceived() | ClientFailed() if self._is_closed:
+            case UpdatesReceived() | ClientFailed() | GroupEvent() | VectorsReceived() if self._is_closed:
                 raise RemoteProtocolError("T511", f"round {self.number} is closed: the message is late")
             case DeadlinePassed() if self._is_closed:
                 return ()  # the call-back it had asked for; it needs it no more
@@ -136,7 +146,8 @@ class RoundServer:
             return self._close(now)
         deadline = None if self.policy.deadline_s is None else now + self.policy.deadline_s
         wake = () if deadline is None else (WakeAt(deadline),)
-        return (SendAssignment(tuple(positions), self._invited, self._assignment(deadline)), *wake)
+        nested = () if self.secure is None else self._follow(self.secure.open(self._invited), now)
+        return (SendAssignment(tuple(positions), self._invited, self._assignment(deadline)), *wake, *nested)
 
     def _drawn(self, available: Sequence[str]) -> list[int]:
         """Return the positions of the clients to invite; all that may be asked, if they are too few."""
@@ -177,11 +188,45 @@ class RoundServer:
         self._check_waiting(event.clients)
         if len(event.clients) > self.missing:
             raise RemoteProtocolError("T514", f"{len(event.clients)} updates where {self.missing} are wanted")
-        self._sum = event.partial if self._sum is None else self.rule.merge(self._sum, event.partial)
-        self._waiting.difference_update(event.clients)
-        self._answered.extend(event.clients)
+        self._add(event.clients, event.partial)
         self._partial_work.extend(event.partial_work)
         return self._close(now) if not self.missing or not self._waiting else ()
+
+    def _add(self, clients: tuple[str, ...], partial: Partial) -> None:
+        self._sum = partial if self._sum is None else self.rule.merge(self._sum, partial)
+        self._waiting.difference_update(clients)
+        self._answered.extend(clients)
+
+    def _follow(self, effects: Iterable[GroupEffect], now: Seconds) -> tuple[ServerEffect, ...]:
+        """Note what became of groups, and return what else is to be done for them."""
+        assert self.secure is not None
+        left: list[ServerEffect] = []
+        for nested in effects:
+            match nested.effect:
+                case Summed() as summed:
+                    self._add(summed.survivors, Partial(summed.total, len(summed.survivors)))
+                    self._partial_work.extend(self.secure.partial_work.intersection(summed.survivors))
+                    self._note_left(summed.left, summed.blamed)
+                case GroupFailed() as failed:
+                    self._note_left(failed.left, failed.blamed)
+                    late = {client for client, reason in failed.left.items() if reason == LATE}
+                    others = self._waiting.intersection(self.secure.members(nested.group)) - late
+                    self._failed |= dict.fromkeys(others, f"its group has no sum: {failed.reason}")
+                    self._waiting -= others
+                case _:
+                    left.append(nested)
+        return (*left, *self._close(now)) if self.secure.is_done else tuple(left)
+
+    def _note_left(self, left: Mapping[str, str], blamed: Mapping[str, str]) -> None:
+        """Note who left a group, and why; who is late stays awaited until the round closes."""
+        for client, reason in {**left, **blamed}.items():
+            if client not in self._waiting or reason == LATE:
+                continue
+            self._waiting.discard(client)
+            if reason == VANISHED:
+                self._dropped.append(client)
+            else:
+                self._failed[client] = reason
 
     def _gone(
         self, clients: tuple[str, ...], now: Seconds, note: Callable[[], None]
@@ -189,6 +234,10 @@ class RoundServer:
         self._check_waiting(clients)
         self._waiting.difference_update(clients)
         note()
+        if self.secure is not None:
+            secure = self.secure
+            nested = [effect for client in clients for effect in secure.gone(client, VANISHED)]
+            return self._follow(nested, now)
         return self._close(now) if not self._waiting else ()
 
     def _check_waiting(self, clients: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from msgspec import Meta
 from tacit.core.bounds import NonNegative, OpenShare, Share
 from tacit.core.cohort import Indices
 from tacit.core.part import Part, Settings
-from tacit.core.randomness import generator
+from tacit.core.randomness import generator, seed64
 
 Floats = npt.NDArray[np.float64]
 Sigma = Annotated[float, Meta(ge=0, le=10)]  # at 10 one client in a hundred takes 10^10 times the median
@@ -133,6 +133,17 @@ class VirtualWorld:
     def is_instant(self) -> bool:
         """Whether everybody answers at once."""
         return self._world == World()
+
+    def last_words(self, round_number: int, positions: Indices, most: int) -> list[int]:
+        """Return how many messages of at most ``most`` each client sends that vanishes in this round.
+
+        Args:
+            round_number: The round.
+            positions: Positions of clients in the population.
+            most: How many messages a round would have had of each; it vanishes before the last at the latest.
+        """
+        address = (round_number, "world", "words")
+        return [seed64(self._seed, *address, position) % most for position in positions.tolist()]
 
     def arrivals(self, round_number: int, positions: Indices) -> Arrivals:
         """Return when the clients at these positions of the population would answer in this round."""

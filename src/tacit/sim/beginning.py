@@ -146,7 +146,7 @@ def _left(
     """Return where the unfinished run stopped; what it noted later than that is forgotten."""
     before, state = _unfinished(folder, vector, settings, info)
     folder.forget_after(state.round if state.history else -1)
-    now_known = {name: getattr(info, name) for name in ("workers", *_TRAINED_BY)}
+    now_known = {name: getattr(info, name) for name in ("workers", "real_masks", *_TRAINED_BY)}
     return state, msgspec.structs.replace(
         before,
         outcome="running",

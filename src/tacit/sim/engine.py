@@ -15,7 +15,9 @@ from tacit.data import Population
 from tacit.job import Plan, model_seed
 from tacit.privacy.noise import standard_normals
 from tacit.round.device import RoundDevice
+from tacit.round.masking import masked
 from tacit.round.messages import Assignment, AssignmentReceived, SendUpdates, Train, TrainingDone
+from tacit.secagg.masks import Mask
 from tacit.sim.client_data import ClientData, guarded
 from tacit.training import Task
 from tacit.training.executor import Choice, ClientWork, Failure, Trained
@@ -39,11 +41,13 @@ class Call(NamedTuple):
         position: Its position in the population.
         max_steps: Steps after which its time is up, or None.
         buffers: Buffers it kept from its last round, where they stay local.
+        masks: What hides its update in a masked sum; none: the sum is plain.
     """
 
     position: int
     max_steps: int | None = None
     buffers: Vector | None = None
+    masks: tuple[Mask, ...] = ()
 
 
 @dataclass
@@ -132,7 +136,10 @@ class Engine:
     def train(
         self, assignment: Assignment, vector: Vector, calls: Sequence[Call], total: IntegerTotal
     ) -> Done:
-        """Train one group from ``vector`` and add its encoded updates to ``total``, in place."""
+        """Train one group from ``vector`` and add its encoded updates to ``total``, in place.
+
+        Where clients have masks, ``total`` begins with the words of the masked sum.
+        """
         failures: dict[str, Failure] = {}
         group = self._load(assignment.round, calls, failures)
         (train,) = self._device.receive(AssignmentReceived(assignment, tuple(work.client for work in group)))
@@ -140,8 +147,21 @@ class Engine:
         trained = self._executor.train(vector, group) if group else self._nobody()
         (sent,) = self._device.receive(TrainingDone(trained))
         assert isinstance(sent, SendUpdates)
-        self._plan.rule.fold(sent.rows, self._plan.grid, total)
+        masks = {self._population.ids[call.position]: call.masks for call in calls if call.masks}
+        if masks:
+            self._fold_masked(sent, masks, total)
+        else:
+            self._plan.rule.fold(sent.rows, self._plan.grid, total)
         return Done(list(sent.clients), {**failures, **sent.failures}, _sound(trained.buffers, sent.clients))
+
+    def _fold_masked(
+        self, sent: SendUpdates, masks: Mapping[str, tuple[Mask, ...]], total: IntegerTotal
+    ) -> None:
+        secure = self._plan.secure
+        assert secure is not None, "masks belong to a secure sum"
+        words = total[: secure.ring.words].view(np.uint64)
+        for client, row in zip(sent.clients, sent.rows, strict=True):
+            words += masked(row, self._plan.rule, self._plan.grid, secure.ring, masks[client])
 
     def _nobody(self) -> Trained:
         return Trained((), np.empty((0, self._executor.spec.size), dtype=np.float32), ())
@@ -151,7 +171,7 @@ class Engine:
     ) -> list[ClientWork]:
         """Return the work of each client whose data can be loaded; note the others as failed."""
         works = []
-        for position, max_steps, buffers in calls:
+        for position, max_steps, buffers, _ in calls:
             try:
                 client, examples = self._data.client(position)
             except MemoryError:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from tacit.core.layout import Vector
 from tacit.job import Plan
+from tacit.secagg.masks import Mask
 from tacit.sim.engine import Call
 
 Integers = npt.NDArray[np.int64]
@@ -24,12 +25,14 @@ class Cut(NamedTuple):
         limits: Steps after which each one's time is up, shape (clients,).
         starts: Where each group begins, shape (groups,).
         buffers: What those of them that have local buffers start from, by their place in ``positions``.
+        masks: What hides the updates of those of them that have masks, by their place.
     """
 
     positions: Integers
     limits: Integers
     starts: Integers
     buffers: dict[int, Vector]
+    masks: dict[int, tuple[Mask, ...]]
 
     @classmethod
     def of(cls, groups: Sequence[Sequence[Call]]) -> "Cut":
@@ -37,7 +40,8 @@ class Cut(NamedTuple):
         calls = [call for group in groups for call in group]
         starts = np.cumsum([0, *map(len, groups[:-1])])
         buffers = {place: call.buffers for place, call in enumerate(calls) if call.buffers is not None}
-        return cls(_positions(calls), _limits(calls), starts, buffers)
+        masks = {place: call.masks for place, call in enumerate(calls) if call.masks}
+        return cls(_positions(calls), _limits(calls), starts, buffers, masks)
 
     def calls(self, group: int) -> list[Call]:
         """Return the calls of one group."""
@@ -45,7 +49,12 @@ class Cut(NamedTuple):
         places = range(self.starts[group], end)
         positions, limits = (array[places.start : places.stop].tolist() for array in self[:2])
         return [
-            Call(position, None if limit == _MOST else limit, self.buffers.get(place))
+            Call(
+                position,
+                None if limit == _MOST else limit,
+                self.buffers.get(place),
+                self.masks.get(place, ()),
+            )
             for place, position, limit in zip(places, positions, limits, strict=True)
         ]
 

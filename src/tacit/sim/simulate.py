@@ -22,6 +22,7 @@ from tacit.round import EvaluationRecord, Run, Snapshot
 from tacit.round.messages import RoundClosed
 from tacit.round.run import Evaluate, Evaluated, Finish, NoteRound, RunEffect, StartRound
 from tacit.round.world import VirtualWorld
+from tacit.secagg.fields import NAME_BYTES
 from tacit.sim.beginning import Source, begin_run, default_folder, first_info, left_run, now
 from tacit.sim.choosing import AUTO, Chosen, check_executor, choose, choose_again
 from tacit.sim.engine import Call, Engine
@@ -55,6 +56,7 @@ def run(
     cluster: str | None = None,
     executor: str = AUTO,
     device: str = CPU,
+    real_masks: bool = False,
     resume: bool = False,
     data: Path | str | None = None,
     observer: Observer | None = None,
@@ -81,6 +83,8 @@ def run(
         device: Where to train: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"auto"`` for a GPU if there is one
             and neither workers nor a cluster are asked for. On a GPU the executor is ``"functional"``, in
             this process; what it cannot train torch trains on the processor.
+        real_masks: Take secure sums with every message, key and mask of the protocol. Without, the same
+            integers are added up plainly: the model is the same, bit for bit.
         resume: Go on with the unfinished run in ``folder``; ends with the same model, bit for bit.
         data: Where data files lie; by default ``TACIT_DATA`` or the user's cache.
         observer: Is told how the run is going.
@@ -94,6 +98,13 @@ def run(
     """
     from tacit.training.threads import borrowed_torch
 
+    if real_masks and job.secure_aggregation is None:
+        raise ConfigError(
+            "T125",
+            "the job has no secure aggregation whose masks could be real",
+            where="real_masks",
+            fix="Give the job `secure_aggregation`, or leave the option out.",
+        )
     if workers is not None and workers < 1:
         raise ConfigError("T103", f"workers must be at least 1, not {workers}", where="workers")
     where = open_device(device, alone=workers in (None, 1) and cluster is None)
@@ -115,6 +126,8 @@ def run(
         refuse_scaling(job, population)
         settings = _resolved(job, population)
         population = open_population(population, None if data is None else Path(data))
+        if job.secure_aggregation is not None:
+            _check_ids(population)
         observer = observer or Silent()
         place = Path(folder) if folder is not None else default_folder(job.name)
         model, plan = _planned(job, population)
@@ -125,7 +138,7 @@ def run(
         else:
             chosen = choose(plan, population, model, executor, exporting=observer.exporting, device=where)
         observer.executor_chosen(chosen.choice)
-        info = _trained_by(info, chosen, where)
+        info = msgspec.structs.replace(_trained_by(info, chosen, where), real_masks=real_masks)
         if pool is not None:
             give_back_memory()  # others train from here on
             population = pool.set_up(plan, population, chosen.choice, chosen.programs)
@@ -141,6 +154,14 @@ def run(
             "T304", result.info.reason, where=str(place), fix="The report in the run folder says more."
         )
     return result
+
+
+def _check_ids(population: Population) -> None:
+    """Refuse ids for which the messages of a secure sum have no room, before any round is lost to them."""
+    long = next((client for client in population.ids if len(client.encode()) > NAME_BYTES), None)
+    if long is not None:
+        what = f"the id of a client is longer than the {NAME_BYTES} bytes that a secure sum's messages have"
+        raise ConfigError("T126", what, where=f"client {long!r}", fix="Give it a shorter one.")
 
 
 def _pool(workers: int | None, cluster: str | None, *, torch: bool) -> "Workers | RayTrainers | None":
@@ -199,7 +220,13 @@ class _Driver:
         self._run = Run(self.plan.run_settings(), self.state)
         world = VirtualWorld(self.plan.job.world, self.plan.sizes, self.plan.job.seed)
         self._timeline = Timeline(
-            self.plan, self.population, world, self.trainers, self._run, self.stop.check
+            self.plan,
+            self.population,
+            world,
+            self.trainers,
+            self._run,
+            self.stop.check,
+            real_masks=self.info.real_masks,
         )
         self._measured = measured_clients(self.plan.job, self.population)
         self._round_seconds: list[float] = [r.seconds for r in self.folder.rounds() if r.seconds is not None]

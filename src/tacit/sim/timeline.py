@@ -1,5 +1,6 @@
 """One round in virtual time: who answers when, and whom it pays to train."""
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
@@ -17,15 +18,18 @@ from tacit.round.messages import (
     Opened,
     RoundClosed,
     SendAssignment,
+    ServerEffect,
     ServerEvent,
     UpdatesReceived,
 )
 from tacit.round.server import RoundServer
 from tacit.round.world import VirtualWorld
+from tacit.secagg.events import STEPS, Step
 from tacit.sim.engine import Call
 from tacit.sim.groups import groups_of
 from tacit.sim.pool import Trainers
 from tacit.sim.process import Check
+from tacit.sim.secure_sums import AFTERWARDS, Enrolled, GroupSums, IdealSums, MaskedSums, Trained
 from tacit.training.executor import Failure
 
 
@@ -46,6 +50,22 @@ class _Queue(NamedTuple):
         clients, calls, at_s = self
         return _Queue([clients[i] for i in order], [calls[i] for i in order], [at_s[i] for i in order])
 
+    def of(self, is_one: Callable[[str], bool]) -> "_Queue":
+        """Return those of some clients."""
+        kept = [index for index, client in enumerate(self.clients) if is_one(client)]
+        clients, calls, at_s = self
+        return _Queue([clients[i] for i in kept], [calls[i] for i in kept], [at_s[i] for i in kept])
+
+    def by(self, number_of: Mapping[str, int]) -> "dict[int, _Queue]":
+        """Return those of each number, in order."""
+        found: dict[int, _Queue] = {}
+        for client, call, at_s in zip(*self, strict=True):
+            queue = found.setdefault(number_of[client], _Queue([], [], []))
+            queue.clients.append(client)
+            queue.calls.append(call)
+            queue.at_s.append(at_s)
+        return found
+
     def _at(self, part: slice) -> "_Queue":
         return _Queue(self.clients[part], self.calls[part], self.at_s[part])
 
@@ -64,6 +84,7 @@ class Timeline:
         trainers: Who trains.
         run: The run, which keeps clients' local buffers.
         check: Called between groups; raises to interrupt.
+        real_masks: Whether secure sums are taken with every message and mask.
     """
 
     def __init__(
@@ -74,18 +95,24 @@ class Timeline:
         trainers: Trainers,
         run: Run,
         check: Check,
+        *,
+        real_masks: bool = False,
     ) -> None:
         self._plan, self._population, self._world = plan, population, world
         self._trainers, self._run, self._check = trainers, run, check
+        self._enrolled = Enrolled() if real_masks else None
         self.failures: dict[str, Failure] = {}
 
     def play(self, server: RoundServer, vector: Vector) -> RoundClosed:
         """Drive the round to its end."""
         self._server, self.failures = server, {}
         self._closed: RoundClosed | None = None
-        now = self._run.state.now_s
+        self._now_s = now = self._run.state.now_s
+        sums = self._sums(server, vector)
         for effect in server.receive(Opened(self._population.ids), now):
             match effect:
+                case SendAssignment() if sums is not None:
+                    self._collect_groups(effect, vector, sums)
                 case SendAssignment():
                     self._collect(effect, vector, now)
                 case RoundClosed():
@@ -103,8 +130,91 @@ class Timeline:
         if self._closed is None and sent.assignment.deadline_s is not None:
             self._tell(DeadlinePassed(), sent.assignment.deadline_s)
 
-    def _arrivals(self, sent: SendAssignment, opened: float) -> tuple[_Queue, tuple[str, ...]]:
-        """Return who answers in time, in order of arrival, and who vanishes; the others come too late."""
+    def _sums(self, server: RoundServer, vector: Vector) -> GroupSums | None:
+        """Return what takes the sums of the round's groups, where single updates may not be seen."""
+        if self._plan.secure is None:
+            return None
+        if self._enrolled is None:
+            return IdealSums(self._plan, self._receive)
+        return MaskedSums(self._plan, self._enrolled, server, vector, self._receive)
+
+    def _collect_groups(self, sent: SendAssignment, vector: Vector, sums: GroupSums) -> None:
+        """Let clients train group by group, as many as are wanted, and have each group's sum taken."""
+        leaves = self._leaves(sent)
+        queue, vanished = self._arrivals(
+            sent, self._now_s, stay=[c for c in leaves if leaves[c] in AFTERWARDS]
+        )
+        sums.open(sent, leaves)
+        queue = queue.of(sums.is_ready)
+        groups = tuple(sums.members())
+        trained, failed = [Trained() for _ in groups], dict[str, str]()
+        number_of = {client: number for number, members in enumerate(groups) for client in members}
+        while queue.calls and (wanted := self._server.missing - sum(len(one.clients) for one in trained)) > 0:
+            wave, queue = queue.cut(wanted)
+            self._now_s = max(self._now_s, wave.at_s[-1])
+            for number, part in sorted(wave.by(number_of).items()):
+                calls = [
+                    call._replace(masks=sums.masks(client)) for client, call in zip(*part[:2], strict=True)
+                ]
+                self._train_part(sent.assignment, part.clients, calls, vector, trained[number], failed)
+        if sent.assignment.deadline_s is not None and (queue.calls or vanished):
+            self._now_s = max(self._now_s, sent.assignment.deadline_s)
+        came = {client for group in trained for client in group.clients}.union(failed)
+        stayed = (client for client in sent.clients if leaves.get(client, STEPS[-1]) in AFTERWARDS)
+        sums.close(trained, failed, {c for c in stayed if sums.is_ready(c) and c not in came})
+        if self._closed is None:  # who was not wanted any more is late
+            self._receive(DeadlinePassed())
+
+    def _leaves(self, sent: SendAssignment) -> dict[str, Step]:
+        """Return who vanishes in the round, and before which of its messages."""
+        if self._world.is_instant:
+            return {}
+        number, positions = sent.assignment.round, np.array(sent.positions, dtype=np.int64)
+        gone = self._world.arrivals(number, positions).dropped
+        secure = self._plan.secure
+        assert secure is not None
+        steps = [step for step in STEPS if step != "signature" or secure.threat.mode == "malicious"]
+        words = self._world.last_words(number, positions[gone], len(steps))
+        clients = (sent.clients[place] for place in np.flatnonzero(gone).tolist())
+        return {client: steps[count] for client, count in zip(clients, words, strict=True)}
+
+    def _train_part(
+        self,
+        assignment: Assignment,
+        clients: Sequence[str],
+        calls: Sequence[Call],
+        vector: Vector,
+        group: Trained,
+        failed: dict[str, str],
+    ) -> None:
+        """Train some clients of one group of the secure sum; note what they give, and who failed."""
+        cut = groups_of(calls, self._plan, self._trainers.choice.group)
+        done, partial = self._trainers.train(assignment, vector, cut, self._check)
+        self._run.keep_buffers(done.buffers)
+        self.failures |= done.failures
+        failed |= {client: failure.reason for client, failure in done.failures.items()}
+        came = set(done.clients)
+        group.clients += done.clients
+        group.partial_work += [
+            c for c, call in zip(clients, calls, strict=True) if c in came and call.max_steps
+        ]
+        group.partial = partial if group.partial is None else self._plan.rule.merge(group.partial, partial)
+
+    def _receive(self, event: ServerEvent) -> tuple[ServerEffect, ...]:
+        """Tell the round's machine of an event at the time it is; note if that closes the round."""
+        effects = self._server.receive(event, self._now_s)
+        for effect in effects:
+            if isinstance(effect, RoundClosed):
+                self._closed = effect
+        return effects
+
+    def _arrivals(
+        self, sent: SendAssignment, opened: float, stay: Collection[str] = ()
+    ) -> tuple[_Queue, tuple[str, ...]]:
+        """Return who answers in time, in order of arrival, and who vanishes; the others come too late.
+
+        Those in ``stay`` answer although they vanish: they do so afterwards.
+        """
         deadline, keep = sent.assignment.deadline_s, self._run.buffers_of
         if deadline is None and self._world.is_instant:
             calls = [Call(*its) for its in zip(sent.positions, repeat(None), map(keep, sent.clients))]
@@ -115,7 +225,7 @@ class Timeline:
             sent.positions, sent.clients, drawn.seconds.tolist(), drawn.dropped.tolist(), strict=True
         ):
             at, steps = opened + seconds, None
-            if gone:
+            if gone and client not in stay:
                 dropped.append(client)
                 continue
             if deadline is not None and at > deadline:

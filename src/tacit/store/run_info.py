@@ -74,6 +74,7 @@ class RunInfo(Settings, frozen=True):
         executor_reason: Why this executor, in words.
         program_sha256: Digest of the program it ran, if it ran one.
         workers: How many worker processes did.
+        real_masks: Whether secure sums were taken with every message and mask of the protocol.
         population: Who holds what.
         versions: Versions of tacit, Python and the libraries that matter.
         machine: Processor and system.
@@ -110,6 +111,7 @@ class RunInfo(Settings, frozen=True):
     executor_reason: str = ""
     program_sha256: str | None = None
     workers: int = 1
+    real_masks: bool = False
     population: Holding | None = None
     versions: Mapping[str, str] = {}
     machine: str = ""

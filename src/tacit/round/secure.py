@@ -1,0 +1,141 @@
+"""The secure sums nested in a round: one machine for each group of its cohort."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tacit.core.errors import RemoteProtocolError
+from tacit.secagg.events import (
+    DeadlinePassed,
+    Gone,
+    GroupFailed,
+    Opened,
+    Received,
+    ServerEffect,
+    ServerEvent,
+    Summed,
+)
+from tacit.secagg.server import SecureServer
+
+VANISHED = "vanished"
+"""Why a client has left of whom nothing more was heard."""
+LATE = "late"
+"""Why a client has left whose update nobody waits for any more."""
+
+Groups = tuple[tuple[str, ...], ...]
+"""A cohort divided; the clients of each group."""
+
+
+@dataclass(frozen=True)
+class GroupEvent:
+    """Something happened in the secure sum of one group."""
+
+    group: int
+    event: ServerEvent
+
+
+@dataclass(frozen=True, eq=False)
+class VectorsReceived:
+    """Masked vectors of these clients of a group arrived, added up by a process that plays them all.
+
+    ``partial_work`` names those that did only part of their steps.
+    """
+
+    group: int
+    clients: tuple[str, ...]
+    words: npt.NDArray[np.uint64]
+    partial_work: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GroupEffect:
+    """Something is to be done for the secure sum of one group."""
+
+    group: int
+    effect: ServerEffect
+
+
+class SecureSums:
+    """The groups of one round's cohort, each with a machine of its own; one may fail without the others.
+
+    Args:
+        divide: Divides the cohort.
+        machine: Builds the machine of a group, from its number and how many groups there are.
+
+    Attributes:
+        groups: The groups, once the cohort is known.
+        partial_work: Clients that said so of what they sent.
+    """
+
+    def __init__(
+        self, divide: Callable[[Sequence[str]], Groups], machine: Callable[[int, int], SecureServer]
+    ) -> None:
+        self._divide, self._machine = divide, machine
+        self.groups: Groups = ()
+        self.partial_work: set[str] = set()
+        self._machines: list[SecureServer] = []
+        self._group_of: dict[str, int] = {}
+        self._under_way: set[int] = set()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every group has its sum, or has failed."""
+        return not self._under_way
+
+    def is_under_way(self, group: int) -> bool:
+        """Whether a group has neither a sum yet nor failed."""
+        return group in self._under_way
+
+    def open(self, clients: Sequence[str]) -> list[GroupEffect]:
+        """Divide a cohort, and begin."""
+        self.groups = self._divide(clients)
+        self._machines = [self._machine(number, len(self.groups)) for number in range(len(self.groups))]
+        self._group_of = {client: number for number, group in enumerate(self.groups) for client in group}
+        self._under_way = set(range(len(self.groups)))
+        return [
+            effect
+            for number, group in enumerate(self.groups)
+            for effect in self.receive(GroupEvent(number, Opened(group)))
+        ]
+
+    def receive(self, event: GroupEvent | VectorsReceived) -> list[GroupEffect]:
+        """Hand an event to its group's machine.
+
+        Raises:
+            RemoteProtocolError: A client of another group speaks, or the machine refuses it.
+        """
+        machine = self._machines[event.group]
+        if isinstance(event, VectorsReceived):
+            effects = machine.vectors_received(event.clients, event.words)
+            self.partial_work.update(event.partial_work)
+        else:
+            self._check_member(event)
+            effects = machine.receive(event.event)
+        if any(isinstance(effect, Summed | GroupFailed) for effect in effects):
+            self._under_way.discard(event.group)
+        return [GroupEffect(event.group, effect) for effect in effects]
+
+    def gone(self, client: str, reason: str) -> list[GroupEffect]:
+        """Note that nothing more will come from a client."""
+        group = self._group_of[client]
+        return self.receive(GroupEvent(group, Gone(client, reason))) if group in self._under_way else []
+
+    def close_vectors(self) -> list[GroupEffect]:
+        """Wait for no more vectors, in any group that still does."""
+        return [effect for group in sorted(self._under_way) for effect in self._no_more(group)]
+
+    def members(self, group: int) -> tuple[str, ...]:
+        """Return the clients of a group."""
+        return self.groups[group]
+
+    def _no_more(self, group: int) -> Iterator[GroupEffect]:
+        yield from self.receive(GroupEvent(group, DeadlinePassed("vector")))
+
+    def _check_member(self, event: GroupEvent) -> None:
+        speaker = getattr(event.event, "client", None)
+        if isinstance(event.event, Received | Gone) and self._group_of.get(speaker or "") != event.group:
+            raise RemoteProtocolError(
+                "T515", "the client is not in this group of the cohort", where=f"client {speaker!r}"
+            )
