@@ -1,7 +1,7 @@
 """A federated run with every message and mask of its secure sums, beside the same run without.
 
-``python -m benchmarks.secure_run``; with ``--json`` the last line is a JSON object. A hundred clients learn to
-read digits; one in ten vanishes in every round, at a message drawn at random. The runs take turns: without
+``python -m benchmarks.secure_run``; with ``--json`` the last line is a JSON object. A hundred clients learn
+to read digits; one in ten vanishes in every round, at a message drawn at random. The runs take turns: without
 secure aggregation, with ideal sums (the same integers, no masks), and with real masks. The ratio is that of
 the whole runs' times, from the call to the result, medians; the first turn is not counted.
 """

@@ -139,3 +139,12 @@ def test_what_leaves_training_is_masked(folder: Path, monkeypatch: pytest.Monkey
 def test_real_masks_need_a_secure_sum(folder: Path) -> None:
     with pytest.raises(ConfigError, match="T125"):
         run(worlds.job(), folder, real_masks=True)
+
+
+def test_an_id_too_long_for_the_messages_is_refused_before_anything_runs(folder: Path) -> None:
+    people = {
+        f"client-{'x' * 60}-{i}": (np.zeros((4, 6), np.float32), np.zeros(4, np.int64)) for i in range(12)
+    }
+    with pytest.raises(ConfigError, match="T126"):
+        tacit.run(secure(), people, folder=folder, executor="torch")
+    assert not folder.exists()

@@ -74,8 +74,8 @@ RealMasks = Annotated[
     bool,
     typer.Option(
         "--real-masks",
-        help="Take secure sums with every message, key and mask of the protocol. The model does not depend on "
-        "it.",
+        help="Take secure sums with every message, key and mask of the protocol. "
+        "The model does not depend on it.",
     ),
 ]
 Quiet = Annotated[

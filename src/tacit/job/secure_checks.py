@@ -215,16 +215,16 @@ def _doubts(settings: SecureAggregation, invited: int) -> Iterator[str]:
     largest = groups[0]
     if threat.mode == "malicious" and not is_certain(find_parameters(largest, threat), threat):
         yield (
-            f"in groups of {largest} privacy holds for all but a few draws of the graph, and a server that lies "
-            "could try draw after draw; in smaller groups, such as the default's, it holds for every draw"
+            f"in groups of {largest} privacy holds for all but a few draws of the graph, and a server that "
+            "lies could try draw after draw; in smaller groups, or with fewer corrupt, it holds for every draw"
         )
     if len(groups) > 1:
         corrupt = math.floor(settings.corrupt * invited)
         drawn = most_among(invited, corrupt, largest, SECURITY + 1)
         if drawn > threat.corrupt_members(largest):
             yield (
-                f"if {settings.corrupt:.0%} of all {invited} clients are corrupt, one of the groups of {largest} "
-                f"may by chance have {drawn} of them: corrupt={math.ceil(100 * drawn / largest) / 100:g} allows "
+                f"if {settings.corrupt:.0%} of all {invited} clients are corrupt, one group of {largest} may "
+                f"by chance have {drawn} of them: corrupt={math.ceil(100 * drawn / largest) / 100:g} allows "
                 "for that"
             )
 

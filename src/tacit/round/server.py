@@ -65,7 +65,7 @@ class RoundServer:
         took_part: The last step at which each client took part, as far as it still matters.
         ledger: The last entry of the ledger in which the round is charged; the driver says so.
         offer: What is promised about the round's privacy; None: nothing.
-        secure: The secure sums of the cohort's groups, where no single update may be seen; the driver says so.
+        secure: The secure sums of the cohort's groups, where no single update may be seen; the driver's.
         phase: Where the machine stands.
     """
 
