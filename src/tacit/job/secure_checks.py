@@ -216,7 +216,7 @@ def _doubts(settings: SecureAggregation, invited: int) -> Iterator[str]:
     if threat.mode == "malicious" and not is_certain(find_parameters(largest, threat), threat):
         yield (
             f"in groups of {largest} privacy holds for all but a few draws of the graph, and a server that "
-            "lies could try draw after draw; in smaller groups, or with fewer corrupt, it holds for every draw"
+            "lies could try draw after draw; in smaller groups, or with fewer corrupt, it holds for all"
         )
     if len(groups) > 1:
         corrupt = math.floor(settings.corrupt * invited)
