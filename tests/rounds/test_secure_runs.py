@@ -12,6 +12,7 @@ from tacit.core.errors import ConfigError, RunError
 from tacit.core.rule import IntegerTotal
 from tacit.round.messages import Assignment
 from tacit.sim.engine import Call, Done, Engine
+from tacit.store import RunFolder
 from tests.rounds import worlds
 
 CLIENTS = 24
@@ -134,6 +135,22 @@ def test_what_leaves_training_is_masked(folder: Path, monkeypatch: pytest.Monkey
     assert abs(ones - 0.5) < 5 * 0.5 / np.sqrt(8 * bits.size)
     assert np.concatenate(seen[False]).view(np.uint8).size
     assert all(np.abs(total).max() < 2**62 for total in seen[False])
+
+
+def test_a_run_keeps_what_anybody_can_check_of_its_sums(folder: Path) -> None:
+    """Each group's sum has one certificate, signed by enough of its survivors."""
+    job = secure(cohort=tacit.FixedSize(20), secure={"group": 7})
+    run(job, folder, real_masks=True)
+    found = RunFolder.existing(folder).certificates()
+    assert [(each.terms.round, each.terms.group) for each in found] == [
+        (number, group) for number in range(1, 5) for group in range(3)
+    ]
+    records = worlds.told(folder)["rounds"]
+    for record in records:
+        sums = [each for each in found if each.terms.round == record["round"]]
+        assert sum(len(each.survivors) for each in sums) == len(record["answered"])
+        assert all(len(each.signatures) >= each.threshold for each in sums)
+    assert len({each.terms.model_sha256 for each in found}) == 4
 
 
 def test_real_masks_need_a_secure_sum(folder: Path) -> None:

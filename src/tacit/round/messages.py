@@ -9,6 +9,7 @@ from tacit.privacy.floor import Offer
 from tacit.privacy.ledger import Mark
 from tacit.round.record import RoundRecord
 from tacit.round.secure import GroupEffect, GroupEvent, VectorsReceived
+from tacit.secagg.certificate import RoundCertificate
 from tacit.training.executor import Failure, Trained
 
 Seconds = float
@@ -109,10 +110,17 @@ class WakeAt:
 
 @dataclass(frozen=True)
 class RoundClosed:
-    """The round is over; ``partial`` is the cohort's sum if it commits, None if it is abandoned."""
+    """The round is over.
+
+    Attributes:
+        record: What is written down about it.
+        partial: The cohort's sum if it commits, None if it is abandoned.
+        certificates: What anybody can check about the secure sums of its groups.
+    """
 
     record: RoundRecord
     partial: Partial | None
+    certificates: tuple[RoundCertificate, ...] = ()
 
 
 ServerEffect = SendAssignment | WakeAt | RoundClosed | GroupEffect

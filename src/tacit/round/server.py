@@ -30,6 +30,7 @@ from tacit.round.messages import (
 from tacit.round.policy import RoundPolicy
 from tacit.round.record import RoundRecord
 from tacit.round.secure import LATE, VANISHED, GroupEffect, GroupEvent, SecureSums, VectorsReceived
+from tacit.secagg.certificate import RoundCertificate
 from tacit.secagg.events import GroupFailed, Summed
 
 _EVERY_STEP = Separation(min_separation=1)
@@ -91,6 +92,7 @@ class RoundServer:
     _failed: dict[str, str] = field(default_factory=dict)
     _dropped: list[str] = field(default_factory=list)
     _late: list[str] = field(default_factory=list)
+    _certificates: list[RoundCertificate] = field(default_factory=list)
     _sum: Partial | None = None
     _wanted: int = 0
     _opened_s: Seconds = 0.0
@@ -205,6 +207,7 @@ class RoundServer:
             match nested.effect:
                 case Summed() as summed:
                     self._add(summed.survivors, Partial(summed.total, len(summed.survivors)))
+                    self._certificates.append(summed.certificate)
                     self._partial_work.extend(self.secure.partial_work.intersection(summed.survivors))
                     self._note_left(summed.left, summed.blamed)
                 case GroupFailed() as failed:
@@ -254,7 +257,8 @@ class RoundServer:
         # Who is still awaited at the close has vanished or is late; nobody can tell which.
         self._late.extend(client for client in self._invited if client in self._waiting)
         reason = "" if committed else self._why(least)
-        return (RoundClosed(self._record(reason, now), self._partial() if committed else None),)
+        partial = self._partial() if committed else None
+        return (RoundClosed(self._record(reason, now), partial, tuple(self._certificates)),)
 
     def _partial(self) -> Partial:
         """Return the cohort's sum, which is zero where nobody has answered and none was needed."""

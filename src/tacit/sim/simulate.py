@@ -294,7 +294,9 @@ class _Driver:
         self._show(self._timeline.failures)
         if closed.partial is not None:
             self._round_seconds.append(seconds)
-        return RoundClosed(msgspec.structs.replace(closed.record, seconds=seconds), closed.partial)
+        for certificate in closed.certificates:
+            self.folder.note_certificate(certificate)
+        return replace(closed, record=msgspec.structs.replace(closed.record, seconds=seconds))
 
     def _show(self, failures: Mapping[str, Failure]) -> None:
         """Tell of each kind of failure once: a hundred equal tracebacks help nobody."""

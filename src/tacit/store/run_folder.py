@@ -17,12 +17,15 @@ from tacit.core.errors import ConfigError, StoreError
 from tacit.core.part import Settings, decode, encode
 from tacit.round import EvaluationRecord, PrivacyRecord, RoundRecord
 from tacit.store.files import remove_halves, storing, sync_folder, write_whole
+from tacit.secagg.certificate import RoundCertificate
 from tacit.store.run_info import RunInfo
 
 R = TypeVar("R", bound=Settings)
 
 JOB, INFO, MODEL, REPORT = "job.toml", "run.json", "model.safetensors", "report.html"
 ROUNDS, METRICS, PRIVACY = "rounds.jsonl", "metrics.jsonl", "privacy.jsonl"
+CERTIFICATES = "certificates.jsonl"
+_BY_ROUND = (ROUNDS, METRICS, PRIVACY, CERTIFICATES)
 CHECKPOINT, SNAPSHOT, PROGRAM = "checkpoint", "snapshot.safetensors", "program.onnx"
 _LOCK = ".lock"
 
@@ -114,7 +117,7 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove half-written files of a killed process; the lock says that nobody writes them now."""
-        remove_halves(self.path, (JOB, INFO, MODEL, REPORT, ROUNDS, METRICS, PRIVACY))
+        remove_halves(self.path, (JOB, INFO, MODEL, REPORT, *_BY_ROUND))
         remove_halves(self.path / CHECKPOINT, (SNAPSHOT, PROGRAM))
 
     def _take_lock(self) -> None:
@@ -155,7 +158,7 @@ class RunFolder:
         """
         with storing(self.path / REPORT):
             self.path.joinpath(REPORT).unlink(missing_ok=True)
-        for name in (ROUNDS, METRICS, PRIVACY):
+        for name in (name for name in _BY_ROUND if self.path.joinpath(name).exists()):
             kept = [line for line in self.lines(name) if line["round"] <= round_number]
             write_whole(self.path / name, b"".join(msgspec.json.encode(line) + b"\n" for line in kept))
 
@@ -163,6 +166,10 @@ class RunFolder:
         """Append a round's record, and what it spent."""
         self._append(ROUNDS, msgspec.json.encode(record))
         self._append(PRIVACY, msgspec.json.encode(spend))
+
+    def note_certificate(self, certificate: RoundCertificate) -> None:
+        """Append what anybody can check about the secure sum of one group."""
+        self._append(CERTIFICATES, certificate.to_line().encode())
 
     def note_evaluation(self, record: EvaluationRecord) -> None:
         """Append an evaluation."""
@@ -257,6 +264,11 @@ class RunFolder:
     def spends(self) -> list[PrivacyRecord]:
         """Read what all rounds so far have spent."""
         return [decode(PrivacyRecord, line) for line in self.lines(PRIVACY)]
+
+    def certificates(self) -> list[RoundCertificate]:
+        """Read the certificates of all secure sums so far."""
+        lines = (msgspec.json.encode(line) for line in self.lines(CERTIFICATES))
+        return [RoundCertificate.from_line(line) for line in lines]
 
     def evaluations(self) -> list[EvaluationRecord]:
         """Read all evaluations so far."""
