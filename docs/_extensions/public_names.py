@@ -95,7 +95,6 @@ def _core(package: ModuleType) -> Iterator[tuple[ModuleType, str]]:
         yield from ((module, name) for name in (*defined, *assigned) if not name.startswith("_"))
 
 
-@cache
 def facade_of(value: Any) -> str | None:
     """Return the name under which ``tacit`` itself offers a value, if it does."""
     return next((name for name in tacit.__all__ if name != "data" and getattr(tacit, name) is value), None)

@@ -40,10 +40,12 @@ _ELSEWHERE = frozenset(
         "RenderableType",
         "TracebackType",
         "Module",
+        "Ed25519PrivateKey",
+        "X25519PrivateKey",
     }
 )
 # What public signatures mention and is nobody's business outside.
-_INTERNAL = frozenset({"Holdings", "References", "RunData"})
+_INTERNAL = frozenset({"Holdings", "References", "RunData", "Secret"})
 
 
 def signature(app: Sphinx, what: str, name: str, thing: Any, *_: Any) -> tuple[str, str] | None:

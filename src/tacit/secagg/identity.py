@@ -147,7 +147,12 @@ class Certificate(msgspec.Struct, frozen=True, array_like=True, dict=True):
 
 
 class Revocation(msgspec.Struct, frozen=True, array_like=True):
-    """A signed list of identity keys that count no more, whatever their certificates say."""
+    """A signed list of identity keys that count no more, whatever their certificates say.
+
+    Attributes:
+        keys: All that were ever revoked, in order.
+        signature: The authority's, over all of them.
+    """
 
     keys: tuple[bytes, ...]
     signature: bytes

@@ -83,6 +83,9 @@ class LaneGroup:
 class Ring:
     """How a row of integers lies in words; each end of a secure sum has the same one.
 
+    Attributes:
+        lanes: Runs of coordinates, in order.
+
     >>> ring = Ring((LaneGroup(size=3, bits=32), LaneGroup(size=1, bits=52)))
     >>> words = ring.pack(np.array([1, -2, 3, 40])) + ring.pack(np.array([-5, 2, 3, 2]))
     >>> ring.words, ring.unpack(words)
