@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result import FOLDER, Result
+from benchmarks.secagg_cases import CASES
 
 Row = tuple[str, float | None, str, float, bool]
 """What was measured, its value, ``<=`` or ``>=``, the limit, and whether it holds."""
@@ -119,6 +120,22 @@ def _privacy_rows(figures: dict[str, Any]) -> Iterator[Row]:
     yield _at_least("w1, private: speed against without", figures["w1_round"]["ratio"], 0.93)
 
 
+def _secagg_rows(figures: dict[str, Any]) -> Iterator[Row]:
+    for case, found in figures.items():
+        for key, limit in found["must"].items():
+            row = _at_least if key == "masking_ratio" else _at_most
+            yield row(f"{case}: {_SECAGG[key]}", found[key], limit)
+
+
+_SECAGG = {
+    "client_ms": "ms a client",
+    "server_seconds": "server, seconds",
+    "upload_bytes_per_coordinate": "bytes sent for a coordinate",
+    "server_peak_mb": "server's peak memory, MB",
+    "masking_ratio": "masking against AES-CTR",
+}
+
+
 def _accuracy_rows(figures: dict[str, Any]) -> Iterator[Row]:
     yield _at_most("rounds to 97 %, mean", figures["mean_rounds"], figures["limit_rounds"])
     difference = figures["largest_difference_after_3_rounds"]
@@ -156,6 +173,11 @@ BENCHMARKS = (
     Benchmark("scaling", {"scaling": ("benchmarks.scaling",)}, _scaling_rows),
     Benchmark("first_round", {"first_round": ("benchmarks.first_round",)}, _first_round_rows),
     Benchmark("privacy", {"privacy": ("benchmarks.privacy",)}, _privacy_rows),
+    Benchmark(
+        "secagg",
+        {case.name: ("benchmarks.secagg", *case.arguments) for case in CASES},
+        _secagg_rows,
+    ),
     Benchmark("accuracy", {"accuracy": ("benchmarks.accuracy",)}, _accuracy_rows),
     Benchmark("peers", {"peers": ("benchmarks.peers",)}, _peers_rows, is_usual=False),
 )

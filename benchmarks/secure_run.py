@@ -24,9 +24,26 @@ CLIENTS, DROPOUT = 100, 0.1
 MUST_RATIO, MUST_ACCURACY = 1.3, 0.01
 
 
-def model() -> nn.Module:
-    """A small network for images of 8 by 8 pixels."""
+def dense() -> nn.Module:
+    """The network of examples/digits.py: next to no work for a client."""
     return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
+
+def convolutional() -> nn.Module:
+    """Two convolutions over images of 8 by 8 pixels."""
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)),
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(512, 10),
+    )
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {"dense": dense, "convolutional": convolutional}
 
 
 def population() -> Any:
@@ -34,11 +51,11 @@ def population() -> Any:
     return tacit.data.digits().split(tacit.Dirichlet(alpha=0.3), clients=CLIENTS)
 
 
-def job(rounds: int, epochs: int) -> tacit.Job:
-    """All clients in every round, as in examples/digits.py else."""
+def job(rounds: int, epochs: int, model: str = "dense") -> tacit.Job:
+    """All clients in every round; else as in examples/digits.py."""
     return tacit.Job(
         name="digits",
-        task=tacit.Task(model=model, loss="cross_entropy", metrics=["accuracy"]),
+        task=tacit.Task(model=MODELS[model], loss="cross_entropy", metrics=["accuracy"]),
         algorithm=tacit.FedAvg(local=tacit.LocalSGD(lr=0.3, epochs=epochs, batch_size=10)),
         cohort=tacit.FixedSize(CLIENTS),
         rounds=rounds,
@@ -49,9 +66,9 @@ def job(rounds: int, epochs: int) -> tacit.Job:
     )
 
 
-def measure(rounds: int, epochs: int, turns: int, workers: int) -> dict[str, Any]:
+def measure(rounds: int, epochs: int, turns: int, workers: int, model: str) -> dict[str, Any]:
     """Run all kinds in turns."""
-    secure = job(rounds, epochs)
+    secure = job(rounds, epochs, model)
     plain = msgspec.structs.replace(secure, secure_aggregation=None)
     kinds: dict[str, Callable[[Path], tacit.Result]] = {
         "plain": lambda folder: tacit.run(plain, population, folder=folder, workers=workers),
@@ -76,6 +93,7 @@ def measure(rounds: int, epochs: int, turns: int, workers: int) -> dict[str, Any
     whole = {kind: statistics.median(times) for kind, times in seconds.items()}
     ratio = whole["real"] / whole["ideal"]
     return {
+        "model": model,
         "clients": CLIENTS,
         "dropout": DROPOUT,
         "rounds": rounds,
@@ -99,13 +117,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.secure_run", description=__doc__.splitlines()[0]
     )
+    parser.add_argument("--model", choices=list(MODELS), default="convolutional")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=5, help="of local training")
     parser.add_argument("--turns", type=int, default=3, help="counted runs of each kind")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     options = parser.parse_args(arguments)
-    found = measure(options.rounds, options.epochs, options.turns, options.workers)
+    found = measure(options.rounds, options.epochs, options.turns, options.workers, options.model)
     if options.json:
         print(json.dumps(found))
         return

@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from tacit.core.errors import RemoteProtocolError
 from tacit.secagg.events import (
-    DeadlinePassed,
     Gone,
     GroupFailed,
     Opened,
@@ -23,6 +22,8 @@ VANISHED = "vanished"
 """Why a client has left of whom nothing more was heard."""
 LATE = "late"
 """Why a client has left whose update nobody waits for any more."""
+
+_UNTIL_VECTORS = ("advert", "shares", "vector")
 
 Groups = tuple[tuple[str, ...], ...]
 """A cohort divided; the clients of each group."""
@@ -123,7 +124,7 @@ class SecureSums:
         return self.receive(GroupEvent(group, Gone(client, reason))) if group in self._under_way else []
 
     def close_vectors(self) -> list[GroupEffect]:
-        """Wait for no more vectors, in any group that still does."""
+        """Wait for no more vectors, in any group: those who owe one, or what comes before it, are late."""
         return [effect for group in sorted(self._under_way) for effect in self._no_more(group)]
 
     def members(self, group: int) -> tuple[str, ...]:
@@ -131,7 +132,10 @@ class SecureSums:
         return self.groups[group]
 
     def _no_more(self, group: int) -> Iterator[GroupEffect]:
-        yield from self.receive(GroupEvent(group, DeadlinePassed("vector")))
+        machine = self._machines[group]
+        while machine.state in _UNTIL_VECTORS and machine.waiting:
+            for client in sorted(machine.waiting):
+                yield from self.receive(GroupEvent(group, Gone(client, LATE)))
 
     def _check_member(self, event: GroupEvent) -> None:
         speaker = getattr(event.event, "client", None)

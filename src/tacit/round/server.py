@@ -198,6 +198,10 @@ class RoundServer:
         self._sum = partial if self._sum is None else self.rule.merge(self._sum, partial)
         self._waiting.difference_update(clients)
         self._answered.extend(clients)
+        # Who broke off after its vector had come is in the secure sum all the same.
+        self._dropped = [client for client in self._dropped if client not in clients]
+        for client in clients:
+            self._failed.pop(client, None)
 
     def _follow(self, effects: Iterable[GroupEffect], now: Seconds) -> tuple[ServerEffect, ...]:
         """Note what became of groups, and return what else is to be done for them."""

@@ -22,8 +22,8 @@ class Attendance:
         self._invited = frozenset(clients)
 
     def await_all(self, clients: Iterable[str]) -> None:
-        """Await a message from these clients, as far as they are still there."""
-        self.waiting = {client for client in clients if client not in self._left}
+        """Await a message from these clients."""
+        self.waiting = set(clients)
 
     def is_there(self, client: str) -> bool:
         """Tell whether the client takes part and has not left."""

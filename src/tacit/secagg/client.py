@@ -144,14 +144,14 @@ class SecureClient:
         Raises:
             RemoteProtocolError: What came is not right: the client has left the round for good. The reason is
                 in its code (T551 to T564), and ``complaint`` holds it for the server.
-            LocalProtocolError: T555, our own side asked for what is not legal in this state.
+            LocalProtocolError: T512, our own side asked for what is not legal in this state.
         """
         if isinstance(event, Leave):
             return self._leave(event.reason)
         own = "idle" if isinstance(event, Invited) else "masking"
         if isinstance(event, Invited | RowReady) and self._state != own:
             what = f"{type(event).__name__} is not legal while the client is {self._state}"
-            raise LocalProtocolError("T555", what)
+            raise LocalProtocolError("T512", what)
         try:
             return self._take(event)
         except BaseException as error:
@@ -222,7 +222,7 @@ class SecureClient:
 
     def _vector(self, words: Words) -> tuple[ClientEffect, ...]:
         if words.dtype != np.uint64 or words.shape != (self._ring.words,):
-            raise LocalProtocolError("T555", f"a masked row has {self._ring.words} words of 64 bits")
+            raise LocalProtocolError("T512", f"a masked row has {self._ring.words} words of 64 bits")
         group, secrets = self._known()
         tags, session, own = secrets.tags(group, self._terms.server_key), group.session, group.position
         body = np.ascontiguousarray(words, dtype="<u8").data.cast("B")

@@ -29,7 +29,8 @@ class RoundSecrets:
     def __init__(self, entropy: Entropy, agree: Agree | None, *, post_quantum: bool) -> None:
         self._entropy = entropy
         self._remembered = RememberingAgreement()
-        self._agree: Agree = self._remembered if agree is None else agree  # one that knows nothing yet is falsy
+        # One that remembers nothing yet is falsy.
+        self._agree: Agree = self._remembered if agree is None else agree
         self._keys: RoundKeys | None = RoundKeys(entropy.secret, post_quantum=post_quantum)
         self._self_secret: bytearray = Secret()
         self._held: dict[int, Secret] = {}

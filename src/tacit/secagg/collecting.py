@@ -24,6 +24,8 @@ from tacit.secagg.shamir import SHARE_BYTES
 from tacit.secagg.terms import DIGEST_BYTES, Terms, roster_root, session_id
 from tacit.secagg.unmasking import Session
 
+_Inbox = tuple[list[tuple[int, bytes]], list[tuple[int, bytes, bytes]], list[bytes]]
+
 
 def make_session(terms: Terms, adverts: Mapping[str, Advert], find: Find) -> tuple[Session, Roster]:
     """Fix a group's members, parameters and graph; return them, and a roster that still lacks adverts.
@@ -64,11 +66,10 @@ def check_shares(message: Shares, session: Session, own: int, terms: Terms, veri
             it is not signed.
     """
     check_sender(message.session, message.sender, session, own)
+    positions, sealed = zip(*message.sealed, strict=True) if message.sealed else ((), ())
     size = SEALED_BYTES + (CIPHERTEXT_BYTES if terms.post_quantum else 0)
     near = session.graph[own]
-    if tuple(at for at, _ in message.sealed) != near or any(
-        len(sealed) != size for _, sealed in message.sealed
-    ):
+    if positions != near or set(map(len, sealed)) != {size}:
         raise RemoteProtocolError("T563", "there is not one sealed share for each neighbour")
     capsules = [CAPSULE_BYTES] * len(near) if terms.post_quantum else []
     if [len(capsule) for capsule in message.capsules] != capsules or len(message.commitment) != DIGEST_BYTES:
@@ -78,27 +79,26 @@ def check_shares(message: Shares, session: Session, own: int, terms: Terms, veri
 
 
 def deliveries(session: Session, dealt: Mapping[int, Shares], terms: Terms) -> Iterator[tuple[str, Delivery]]:
-    """Yield what each of those who dealt gets from its neighbours among them."""
-    sealed = {at: dict(shares.sealed) for at, shares in dealt.items()}
-    capsules = {
-        at: {
-            to: capsule[:CIPHERTEXT_BYTES]
-            for (to, _), capsule in zip(shares.sealed, shares.capsules, strict=True)
-        }
-        for at, shares in dealt.items()
-        if terms.post_quantum
-    }
-    signed = {at: (at, shares.commitment, shares.signature) for at, shares in dealt.items()}
-    for own in dealt:
-        near = [at for at in session.graph[own] if at in dealt]
+    """Yield what each of those who dealt gets from its neighbours among them.
+
+    Args:
+        dealt: By position, ascending.
+    """
+    inboxes: dict[int, _Inbox] = {own: ([], [], []) for own in dealt}
+    for at, shares in dealt.items():
+        signed = (at, shares.commitment, shares.signature)
+        for place, (to, data) in enumerate(shares.sealed):
+            if (inbox := inboxes.get(to)) is None:
+                continue
+            inbox[0].append((at, data))
+            if terms.is_malicious:
+                inbox[1].append(signed)
+            if terms.post_quantum:
+                inbox[2].append(shares.capsules[place][:CIPHERTEXT_BYTES])
+    for own, (sealed, endorsements, capsules) in inboxes.items():
         yield (
             session.clients[own],
-            Delivery(
-                session.id,
-                tuple((at, sealed[at][own]) for at in near),
-                tuple(map(signed.__getitem__, near)) if terms.is_malicious else (),
-                tuple(capsules[at][own] for at in near) if terms.post_quantum else (),
-            ),
+            Delivery(session.id, tuple(sealed), tuple(endorsements), tuple(capsules)),
         )
 
 

@@ -62,14 +62,14 @@ class EpochClient:
         """Note that there is an update from this version of the model, in place of one that still waits.
 
         Raises:
-            LocalProtocolError: T567, an update from this version or a newer one is spent; T555, the client is
+            LocalProtocolError: T577, an update from this version or a newer one is spent; T512, the client is
                 in an epoch.
         """
         if self.state == "joined":
-            raise LocalProtocolError("T555", "a client in an epoch cannot take up another update")
+            raise LocalProtocolError("T512", "a client in an epoch cannot take up another update")
         if base <= self._spent or len(model_sha256) != DIGEST_BYTES:
             what = f"an update from version {base} cannot follow one from version {self._spent}"
-            raise LocalProtocolError("T567", what, fix="Train from a newer model.")
+            raise LocalProtocolError("T577", what, fix="Train from a newer model.")
         self._update = base, model_sha256
 
     def join(self, offer: Offer) -> tuple[int, tuple[ClientEffect, ...]]:
@@ -82,10 +82,10 @@ class EpochClient:
         Raises:
             RemoteProtocolError: T556, the offer is not accepted, for instance because the model that the
                 client trained from is another one than the other members are told.
-            LocalProtocolError: T555, no update waits.
+            LocalProtocolError: T512, no update waits.
         """
         if self._update is None or self.state != "waiting":
-            raise LocalProtocolError("T555", f"no epoch is joined while the client is {self.state}")
+            raise LocalProtocolError("T512", f"no epoch is joined while the client is {self.state}")
         staleness = _accepted(offer, *self._update, self._most)
         machine = self._build(offer.terms)
         self._machine = machine
@@ -96,10 +96,10 @@ class EpochClient:
 
         Raises:
             RemoteProtocolError: As there.
-            LocalProtocolError: As there; T555, the client is in no epoch.
+            LocalProtocolError: As there; T512, the client is in no epoch.
         """
         if self._machine is None or self.state != "joined":
-            raise LocalProtocolError("T555", f"{type(event).__name__} is not legal in no epoch")
+            raise LocalProtocolError("T512", f"{type(event).__name__} is not legal in no epoch")
         if isinstance(event, RowReady) and self._update is not None:
             self._spent, self._update = self._update[0], None
         return self._machine.receive(event)

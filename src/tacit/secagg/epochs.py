@@ -110,7 +110,7 @@ class Epochs:
         """Take one event and return what is to be done.
 
         Raises:
-            LocalProtocolError: T555, the driver says what cannot be; T556, the terms are not the epoch's.
+            LocalProtocolError: T512, the driver says what cannot be; T576, the terms are not the epoch's.
         """
         match event:
             case CheckedIn(client, base):
@@ -163,7 +163,7 @@ class Epochs:
         terms = self._terms(number=number, round=newest, base_round=oldest, model_sha256=bound)
         is_ours = (terms.round, terms.base_round, terms.model_sha256) == (newest, oldest, bound)
         if not is_ours or terms.min_cohort < self._rules.min_cohort:
-            raise LocalProtocolError("T556", f"the terms are not those of epoch {number}")
+            raise LocalProtocolError("T576", f"the terms are not those of epoch {number}")
         self._number, self._waiting, self._woken = number + 1, {}, False
         self._open[number] = members
         return OpenEpoch(Offer(number, terms, models), tuple(sorted(members)))
@@ -202,4 +202,4 @@ def _sha256(value: bytes) -> bytes:
 
 
 def _illegal(what: str) -> NoReturn:
-    raise LocalProtocolError("T555", what)
+    raise LocalProtocolError("T512", what)

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from tacit.core.errors import RunError
+from tacit.core.errors import RemoteProtocolError
 from tacit.secagg.certificate import RoundCertificate
 from tacit.secagg.masks import Mask
 from tacit.secagg.messages import (
@@ -241,9 +241,9 @@ class GroupFailed:
     detail: str = ""
 
     @property
-    def error(self) -> RunError:
+    def error(self) -> RemoteProtocolError:
         """Return it as an error, for a driver that cannot go on without the group."""
-        return RunError("T566", f"the group has no sum: {self.reason}", where=self.detail)
+        return RemoteProtocolError("T566", f"the group has no sum: {self.reason}", where=self.detail)
 
 
 ServerEffect = SendTo | WakeAt | Admit | OpenSum | Summed | GroupFailed

@@ -129,7 +129,7 @@ class Name:
         text = value.encode()
         if not 0 < len(text) <= NAME_BYTES:
             raise LocalProtocolError(
-                "T552",
+                "T572",
                 f"an id of {len(text)} bytes, not 1 to {NAME_BYTES}",
                 where=value[:NAME_BYTES],
                 fix="Secure aggregation needs shorter ids of clients.",
@@ -248,7 +248,7 @@ def malformed(what: str) -> NoReturn:
 
 
 def _impossible(what: str) -> NoReturn:
-    raise LocalProtocolError("T551", f"no message can be made: {what}")
+    raise LocalProtocolError("T571", f"no message can be made: {what}")
 
 
 def _flag(reader: Reader) -> bool:

@@ -16,19 +16,19 @@ _WORD = 8
 
 @dataclass
 class _Arriving:
-    """One vector on its way: its pieces as they came, until all are there."""
+    """One vector on its way: the pieces of it that are in the sum already."""
 
     tags: ChunkTags
-    parts: list[tuple[Body, bytes]] = field(default_factory=list)
+    parts: list[Body] = field(default_factory=list)
 
 
 class VectorIntake:
-    """The sum of all vectors that came whole; one that does not come whole never touches it.
+    """The sum of all vectors that came whole.
 
     A few clients at a time are *admitted* to send theirs; the others wait in the order in which they asked.
-    So the memory is that of the sum and of ``at_once`` vectors, whatever the group. The pieces are kept as
-    they came, not copied, and are read once: each is verified and added while it is in the processor's cache,
-    and taken off again if a later one is wrong.
+    So the memory is that of the sum and of ``at_once`` vectors, whatever the group. A piece is verified and
+    added when it comes, while it is in the processor's cache, and kept, not copied, until all are there:
+    one that breaks off is taken off again.
 
     Args:
         words: Of one vector.
@@ -37,7 +37,7 @@ class VectorIntake:
     """
 
     def __init__(self, words: int, chunk: int, at_once: int) -> None:
-        self.total: Words = np.zeros(words, np.uint64)
+        self._total: Words = np.zeros(words, np.uint64)
         self._chunk, self._at_once = chunk, at_once
         self._pieces = -(-words * _WORD // chunk)
         self._arriving: dict[str, _Arriving] = {}
@@ -65,46 +65,46 @@ class VectorIntake:
 
         Raises:
             RemoteProtocolError: T555, it is not the client's turn; T565, it is not the next piece, or is of a
-                wrong length; T561, a tag is wrong. Nothing of the vector is in the sum then.
+                wrong length; T561, its tag is wrong. The client is to be dropped then.
         """
         arriving = self._arriving.get(client)
         if arriving is None:
             raise RemoteProtocolError("T555", "a piece of a vector came before its turn")
         done = len(arriving.parts)
-        left = len(self.total) * _WORD - done * self._chunk
-        size = min(self._chunk, left)
+        size = min(self._chunk, len(self._total) * _WORD - done * self._chunk)
         if chunk.index != done or len(chunk.body) != size:
             what = f"piece {chunk.index} of {len(chunk.body)} bytes, where piece {done} of {size} is due"
             raise RemoteProtocolError("T565", what)
-        arriving.parts.append((chunk.body, chunk.tag))
+        arriving.tags.check(done, chunk.body, chunk.tag)
+        place = self._place(done)
+        np.add(place, _words(chunk.body), out=place)
+        arriving.parts.append(chunk.body)
         if done + 1 < self._pieces:
             return False
-        self._add(arriving)
         del self._arriving[client]
         return True
 
     def drop(self, client: str) -> None:
-        """Forget what has come of a client's vector."""
-        self._arriving.pop(client, None)
+        """Take off what has come of a client's vector; it has no turn any more. A whole vector stays."""
+        arriving = self._arriving.pop(client, None)
+        for index, body in enumerate(arriving.parts if arriving else ()):
+            place = self._place(index)
+            np.subtract(place, _words(body), out=place)
         self._queue = deque(waiting for waiting in self._queue if waiting[0] != client)
 
     def add(self, total: Words) -> None:
         """Add a sum of vectors that came whole elsewhere."""
-        self.total += total
+        self._total += total
 
-    def _add(self, arriving: _Arriving) -> None:
-        for index, (body, tag) in enumerate(arriving.parts):
-            try:
-                arriving.tags.check(index, body, tag)
-            except RemoteProtocolError:
-                for before in range(index):
-                    self._place(before)[...] -= _words(arriving.parts[before][0])
-                raise
-            place = self._place(index)
-            np.add(place, _words(body), out=place)
+    def close(self) -> Words:
+        """Take off every vector that has not come whole, and return the sum of those that have."""
+        self._queue.clear()
+        for client in tuple(self._arriving):
+            self.drop(client)
+        return self._total
 
     def _place(self, index: int) -> Words:
-        return self.total[index * self._chunk // _WORD :][: self._chunk // _WORD]
+        return self._total[index * self._chunk // _WORD :][: self._chunk // _WORD]
 
 
 def _words(body: Body) -> Words:

@@ -21,6 +21,7 @@ WORDS_PER_STEP = 2
 # Words masked at a time. With the keystream and the zeros it is made of, 768 KiB stay in cache; steps half as
 # long are too short for threads, which then wait for the interpreter's lock.
 _BLOCK = 2**15
+_STREAMS = 256  # masks whose streams are open at a time: one takes a kilobyte
 _CACHE_LINE = 64
 _LITTLE_ENDIAN = np.dtype("<u8")
 
@@ -55,17 +56,12 @@ def add_masks(words: Words, masks: Sequence[Mask], first_word: int = 0) -> None:
     """
     if words.dtype != np.uint64 or words.ndim != 1:
         raise ValueError(f"words are a row of uint64, not {words.ndim} dimensions of {words.dtype}")
-    streams = [(_stream(mask.key, first_word), _operation(mask.sign)) for mask in masks]
+    signed = [(mask.key, _operation(mask.sign)) for mask in masks]
     buffer = _aligned(min(len(words), _BLOCK))
     try:
-        # All masks of one block before the next: a row is larger than the cache, the open streams are not.
-        for begin in range(0, len(words), _BLOCK):
-            block = words[begin : begin + _BLOCK]
-            keystream = buffer[: len(block)]
-            zeros, output = _ZEROS[: len(block)].view(np.uint8).data, keystream.view(np.uint8).data
-            for stream, operation in streams:
-                stream.update_into(zeros, output)
-                operation(block, keystream, out=block)
+        for begin in range(0, len(masks), _STREAMS):
+            streams = [(_stream(key, first_word), sign) for key, sign in signed[begin : begin + _STREAMS]]
+            _add(words, streams, buffer)
     finally:
         buffer[:] = 0
 
@@ -75,6 +71,17 @@ def keystream_words(key: bytes, words: int, first_word: int = 0) -> Words:
     stream = np.zeros(words, np.uint64)
     add_masks(stream, [Mask(key, 1)], first_word)
     return stream
+
+
+def _add(words: Words, streams: Sequence[tuple[CipherContext, np.ufunc]], buffer: Words) -> None:
+    """Add the streams, all of one block before the next: a row is larger than the cache, they are not."""
+    for begin in range(0, len(words), _BLOCK):
+        block = words[begin : begin + _BLOCK]
+        keystream = buffer[: len(block)]
+        zeros, output = _ZEROS[: len(block)].view(np.uint8).data, keystream.view(np.uint8).data
+        for stream, operation in streams:
+            stream.update_into(zeros, output)
+            operation(block, keystream, out=block)
 
 
 def _stream(key: bytes, first_word: int) -> CipherContext:

@@ -200,7 +200,7 @@ def encode(message: Message) -> bytes:
     """Return the one encoding of a message.
 
     Raises:
-        LocalProtocolError: T551 or T552, it cannot be: a wrong length, records out of order, an id too long.
+        LocalProtocolError: T571 or T572, it cannot be: a wrong length, records out of order, an id too long.
     """
     number, layout = _LAYOUTS[type(message)]
     out = bytearray((VERSION, number))

@@ -127,12 +127,12 @@ class Relay:
         root: The root's.
 
     Raises:
-        LocalProtocolError: T556, the root's lanes do not hold the group's.
+        LocalProtocolError: T576, the root's lanes do not hold the group's.
     """
 
     def __init__(self, client: SecureClient, ring: Ring, root: Ring) -> None:
         if not _holds(root, ring):
-            raise LocalProtocolError("T556", "the root's lanes do not hold those of the relay's group")
+            raise LocalProtocolError("T576", "the root's lanes do not hold those of the relay's group")
         self._client, self._ring, self._root = client, ring, root
         self._masks: tuple[Mask, ...] | None = None
         self._words: Words | None = None
@@ -150,7 +150,7 @@ class Relay:
 
         Raises:
             RemoteProtocolError: As `SecureClient.receive`; the row is overwritten.
-            LocalProtocolError: As there; T555, the group has ended before.
+            LocalProtocolError: As there; T512, the group has ended before.
         """
         try:
             if isinstance(event, Summed | GroupFailed):
@@ -168,7 +168,7 @@ class Relay:
 
     def _settle(self, event: Summed | GroupFailed) -> tuple[ClientEffect, ...]:
         if self._is_settled:
-            raise LocalProtocolError("T555", "a relay has one group, which has ended before")
+            raise LocalProtocolError("T512", "a relay has one group, which has ended before")
         self._is_settled = True
         if isinstance(event, GroupFailed):
             return self.receive(Leave(event.reason))

@@ -57,10 +57,10 @@ def split(secret: bytes | bytearray, threshold: int, positions: Sequence[int]) -
     True
     """
     if len(secret) != SECRET_BYTES:
-        raise LocalProtocolError("T553", f"a secret to share has {SECRET_BYTES} bytes, not {len(secret)}")
+        raise LocalProtocolError("T573", f"a secret to share has {SECRET_BYTES} bytes, not {len(secret)}")
     _check_positions(positions)
     if not 1 <= threshold <= len(positions):
-        raise LocalProtocolError("T553", f"{len(positions)} shares cannot have the threshold {threshold}")
+        raise LocalProtocolError("T573", f"{len(positions)} shares cannot have the threshold {threshold}")
     # Highest power first, which may be zero: if it never were, a share too few would rule one secret out.
     polynomial = [secrets.randbelow(PRIME) for _ in range(threshold - 1)]
     polynomial.append(int.from_bytes(secret, "big"))
@@ -150,15 +150,15 @@ def _value(polynomial: Sequence[int], x: int) -> int:
 
 def _first(shares: Mapping[int, bytes], threshold: int) -> tuple[int, ...]:
     if not 1 <= threshold <= len(shares):
-        raise LocalProtocolError("T553", f"{len(shares)} shares are not enough for the threshold {threshold}")
+        raise LocalProtocolError("T573", f"{len(shares)} shares are not enough for the threshold {threshold}")
     return tuple(sorted(shares)[:threshold])
 
 
 def _check_positions(positions: Sequence[int]) -> None:
     if len(set(positions)) != len(positions):
-        raise LocalProtocolError("T553", "two shares would have the same position")
+        raise LocalProtocolError("T573", "two shares would have the same position")
     if positions and not 0 <= min(positions) <= max(positions) < MOST_POSITIONS:
-        raise LocalProtocolError("T553", f"positions are from 0 to {MOST_POSITIONS - 1}")
+        raise LocalProtocolError("T573", f"positions are from 0 to {MOST_POSITIONS - 1}")
 
 
 def _at_zero(positions: tuple[int, ...], values: Sequence[int]) -> int:
@@ -171,7 +171,12 @@ def _find_weights(positions: tuple[int, ...]) -> tuple[int, ...]:
     _check_positions(positions)
     xs = [i + 1 for i in positions]
     every = math.prod(xs) % PRIME
-    inverses = _inverses([x * math.prod([y - x for y in xs if y != x]) % PRIME for x in xs])
+    products = []
+    for place, x in enumerate(xs):
+        factors = [y - x for y in xs]
+        factors[place] = x  # in place of the zero
+        products.append(math.prod(factors) % PRIME)
+    inverses = _inverses(products)
     return tuple(every * inverse % PRIME for inverse in inverses)
 
 

@@ -64,7 +64,7 @@ def short_of(session: Session, owners: Iterable[int], holders: Iterable[int]) ->
     """Return of whom too few neighbours are among ``holders``, or nothing."""
     there = set(holders)
     for owner in owners:
-        count = sum(1 for at in session.graph[owner] if at in there)
+        count = len(there.intersection(session.graph[owner]))
         if count < session.threshold:
             return f"{count} of at least {session.threshold} neighbours of {session.clients[owner]!r}"
     return ""
@@ -73,9 +73,7 @@ def short_of(session: Session, owners: Iterable[int], holders: Iterable[int]) ->
 def core(session: Session, members: Iterable[int]) -> set[int]:
     """Return the largest part of the members in which everybody has ``threshold`` neighbours."""
     there = set(members)
-    while weak := {
-        at for at in there if sum(1 for near in session.graph[at] if near in there) < session.threshold
-    }:
+    while weak := {at for at in there if len(there.intersection(session.graph[at])) < session.threshold}:
         there -= weak
     return there
 

@@ -49,7 +49,7 @@ from tacit.secagg.events import (
 from tacit.secagg.groups import divide
 from tacit.secagg.ideal import Fate, fate
 from tacit.secagg.identity import Authority, Certificate, Enrolment, Identity, RememberingVerifier
-from tacit.secagg.masks import Mask
+from tacit.secagg.masks import WORDS_PER_STEP, Mask
 from tacit.secagg.messages import Advert, Shares, SurvivorSignature, Unmask
 from tacit.secagg.server import SHORT, SecureServer
 from tacit.secagg.terms import Terms
@@ -62,7 +62,7 @@ _BEFOREHAND: tuple[Step, ...] = ("advert", "shares")
 AFTERWARDS: tuple[Step, ...] = ("signature", "unmask")
 """Who vanishes before one of these has handed in its update: it is in the sum."""
 
-_PART_WORDS = 1 << 17
+_LEAST_WORDS = 1 << 15  # of a part: starting all streams has to pay
 _STEP_OF: Mapping[type, Step] = {
     Advert: "advert",
     Shares: "shares",
@@ -366,11 +366,12 @@ class MaskedSums:
 
 
 def _apply(opening: OpenSum) -> None:
-    """Take the masks off a sum, on two cores: neither AES nor NumPy holds the interpreter's lock."""
-    parts = chunks(len(opening.total), _PART_WORDS)
+    """Take the masks off a sum, on all cores: neither AES nor NumPy holds the interpreter's lock."""
+    words, cores = len(opening.total), os.cpu_count() or 1
+    parts = chunks(words, max(_LEAST_WORDS, -(-words // cores) + WORDS_PER_STEP))
     if len(parts) == 1:
         opening.work.apply(opening.total, parts[0])
         return
-    with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(len(parts)) as threads:
         for done in [threads.submit(opening.work.apply, opening.total, part) for part in parts]:
             done.result()

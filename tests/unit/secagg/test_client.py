@@ -1,7 +1,7 @@
 """What a client accepts from a server that lies: each rule is broken once, and ends with nothing told."""
 
 import gc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType, ModuleType
 
 import msgspec
@@ -30,8 +30,9 @@ from tacit.secagg.messages import (
     bitmap_of,
     positions_in,
 )
-from tacit.secagg.parameters import GroupParameters, Threat
+from tacit.secagg.parameters import GroupParameters, Threat, find_parameters
 from tacit.secagg.ring import LaneGroup, Ring
+from tacit.secagg.shamir import SHARE_BYTES, split
 from tests.unit.secagg.playing import DAY, Playing, World, make_world
 
 VICTIM = "client-0005"
@@ -56,7 +57,7 @@ class Attack:
     def __init__(
         self, kind: type[Message], tell: Change, leaves: Mapping[str, Step] = LEAVES, **setting: object
     ) -> None:
-        self.world: World = make_world(CLIENTS, find=sparse, **setting)  # type: ignore[arg-type]
+        self.world: World = make_world(CLIENTS, **({"find": sparse} | setting))  # type: ignore[arg-type]
         self.kind, self.tell = kind, tell
         rows = self.world.rows(np.random.default_rng(7))
         self.playing = Playing(self.world, rows, to_client=self._lie, leaves=leaves)
@@ -114,14 +115,18 @@ class Attack:
 
 def secrets_of(machine: object) -> list[Secret]:
     """Return every secret that can be reached from a machine, however it is kept there."""
-    seen, found, todo = set[int](), list[Secret](), [machine]
+    return [thing for thing in reachable(machine) if isinstance(thing, Secret)]
+
+
+def reachable(machine: object) -> list[object]:
+    """Return all that the machine keeps alive."""
+    seen, found, todo = set[int](), list[object](), [machine]
     while todo:
         thing = todo.pop()
         if id(thing) in seen or isinstance(thing, type | ModuleType | FunctionType):
             continue
         seen.add(id(thing))
-        if isinstance(thing, Secret):
-            found.append(thing)
+        found.append(thing)
         todo.extend(gc.get_referents(thing))
     return found
 
@@ -179,8 +184,16 @@ def without_own(roster: Roster) -> Roster:
     return with_members(roster, (member for member in roster.members if member[0] != VICTIM))
 
 
+def on_other_terms(attack: Attack, roster: Roster) -> Roster:
+    """Put the client among neighbours whose model, say, is another one: all their signatures are true."""
+    for place, advert in enumerate(roster.adverts):
+        roster = with_advert(roster, place, signed(attack, advert, assignment=bytes(32)))
+    return change(roster, assignment=bytes(32))
+
+
 ROSTERS: dict[str, tuple[str, Callable[[Attack, Roster], Message]]] = {
     "another assignment": ("T557", lambda a, r: change(r, assignment=bytes(32))),
+    "the neighbours have agreed to other terms": ("T557", on_other_terms),
     "not sorted": ("T557", lambda a, r: with_members(r, reversed(r.members))),
     "a member twice": ("T557", lambda a, r: with_members(r, sorted((*r.members, r.members[0])))),
     "the client is not in it": ("T557", lambda a, r: without_own(r)),
@@ -218,6 +231,12 @@ ROSTERS: dict[str, tuple[str, Callable[[Attack, Roster], Message]]] = {
     "a neighbour's key is not the one in the roster": (
         "T557",
         lambda a, r: with_advert(r, 2, forged(r.adverts[2]), in_members=False),
+    ),
+    "a neighbour that lies gives the client keys of its own": (
+        "T557",
+        lambda a, r: with_advert(
+            r, 2, signed(a, r.adverts[2], mask_key=RoundKeys().mask_key), in_members=False
+        ),
     ),
     "a neighbour's keys are the server's own": ("T557", lambda a, r: with_advert(r, 2, forged(r.adverts[2]))),
     "a neighbour's advert is for other terms": (
@@ -283,6 +302,28 @@ def test_a_client_refuses_a_roster_in_which(code: str, tell: Callable[[Attack, R
     assert attack.refused() == code
     assert attack.sent(Advert)
     assert len(attack.sent(Message)) == 1, "it has told nothing but its advert"
+
+
+def test_a_client_refuses_a_group_below_its_cohort_however_strong_its_parameters_are() -> None:
+    def tell(attack: Attack, roster: Message) -> Message:
+        assert isinstance(roster, Roster)
+        members = roster.members[:9]
+        found = find_parameters(9, Threat(0.1, 0.1, "malicious"))
+        adverts = tuple(advert for advert in roster.adverts if advert.client <= members[-1][0])
+        assert len(adverts) == found.neighbours
+        return Roster(roster.assignment, members, found.neighbours, found.threshold, adverts)
+
+    assert Attack(Roster, tell, find=find_parameters, min_cohort=10).refused() == "T556"
+
+
+def test_a_client_refuses_nonces_that_its_neighbours_have_not_drawn() -> None:
+    def tell(attack: Attack, roster: Message) -> Message:
+        assert isinstance(roster, Roster)
+        (client, _, digest), *others = roster.members
+        return with_members(roster, ((client, bytes(16), digest), *others))
+
+    # All are neighbours, so that the graph is the same whatever the nonces are.
+    assert Attack(Roster, tell, find=find_parameters).refused() == "T557"
 
 
 def test_a_complaint_says_whom_it_is_about() -> None:
@@ -381,17 +422,28 @@ def test_a_client_refuses_a_delivery_with(code: str, tell: Callable[[Attack, Del
     assert [type(message).__name__ for message in attack.sent(Message)] == ["Advert", "Shares"]
 
 
+def test_a_semi_honest_client_counts_who_dealt_shares() -> None:
+    assert Attack(Delivery, lambda a, d: first(d, 3), mode="semi_honest").refused() == "T558"  # type: ignore[arg-type]
+
+
 def test_a_client_needs_no_more_valid_signatures_than_the_threshold() -> None:
     attack = Attack(Delivery, lambda a, d: endorsed(d, [0]))  # type: ignore[arg-type]
     assert attack.refused() == ""
     assert attack.victim.state == "revealed"
 
 
-def test_a_client_refuses_a_share_that_is_no_field_element(monkeypatch: pytest.MonkeyPatch) -> None:
-    dealt = "tacit.secagg.client_secrets.split"
-    monkeypatch.setattr(dealt, lambda secret, threshold, around: dict.fromkeys(around, b"\xff" * 17))
-    attack = Attack(Delivery, lambda a, d: d)
-    assert attack.refused() == "T553"
+@pytest.mark.parametrize("spoilt", [0, 1], ids=["of a self mask", "of a seed"])
+def test_a_client_refuses_a_share_that_is_no_field_element(
+    spoilt: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(10**6))  # a client shares its self-mask secret, then its seed
+
+    def deal(secret: bytes, threshold: int, around: Sequence[int]) -> dict[int, bytes]:
+        dealt = split(secret, threshold, around)
+        return dict.fromkeys(around, b"\xff" * SHARE_BYTES) if next(calls) % 2 == spoilt else dealt
+
+    monkeypatch.setattr("tacit.secagg.client_secrets.split", deal)
+    assert Attack(Delivery, lambda a, d: d).refused() == "T553"
 
 
 def alive_in(survivors: Survivors) -> set[int]:
@@ -642,10 +694,10 @@ def test_semi_honest_clients_send_neither_signatures_nor_certificates() -> None:
 
 def test_what_is_not_legal_for_the_client_s_own_side_is_a_local_error_and_changes_nothing() -> None:
     client = make_world(6).client(VICTIM, entropy=GivenNonce(bytes(16)))
-    with pytest.raises(LocalProtocolError, match="T555"):
+    with pytest.raises(LocalProtocolError, match="T512"):
         client.receive(RowReady())
     client.receive(Invited())
-    with pytest.raises(LocalProtocolError, match="T555"):
+    with pytest.raises(LocalProtocolError, match="T512"):
         client.receive(Invited())
     assert client.state == "advertised"
     assert client.holds_secrets
@@ -674,7 +726,7 @@ def test_an_honest_round_leaves_no_secret_in_a_client() -> None:
 
 def test_a_masked_row_of_another_length_is_not_sent() -> None:
     client, _ = client_at("masking", Survivors)
-    with pytest.raises(LocalProtocolError, match="T555"):
+    with pytest.raises(LocalProtocolError, match="T512"):
         client.receive(RowReady(np.zeros(3, np.uint64)))
     assert client.state == "aborted"
     assert not any(map(any, secrets_of(client)))
@@ -696,3 +748,35 @@ def test_machines_and_effects_print_no_secret() -> None:
         assert secret.hex() not in printed
         assert repr(secret)[2:-1] not in printed
     assert isinstance(sent, Send)
+
+
+def test_a_client_whose_row_is_on_its_way_keeps_nothing_but_its_neighbours_shares() -> None:
+    client, _ = client_at("masked", Confirmation)
+    kept = [secret for secret in secrets_of(client) if any(secret)]
+    assert kept
+    assert {len(secret) for secret in kept} == {2 * SHARE_BYTES}
+    assert not any(isinstance(thing, RoundKeys) for thing in reachable(client))
+
+
+def test_the_shares_that_a_client_deals_are_overwritten_once_they_are_sealed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sealed, seal = list[bytearray](), RoundKeys.seal_for
+
+    def note(
+        keys: RoundKeys,
+        other: Advert,
+        session: bytes,
+        own: int,
+        at: int,
+        plaintext: bytearray,
+        **named: object,
+    ) -> bytes:
+        assert any(plaintext)
+        sealed.append(plaintext)
+        return seal(keys, other, session, own, at, plaintext, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RoundKeys, "seal_for", note)
+    Attack(Roster, lambda a, r: r).playing.play()
+    assert len(sealed) == CLIENTS * 6
+    assert not any(map(any, sealed))

@@ -161,7 +161,7 @@ def test_an_update_is_spent_before_its_vector_leaves_whatever_becomes_of_the_gro
     for base in (0, 1, 2):
         with pytest.raises(LocalProtocolError) as caught:
             clients[name].trained(base, model(base))
-        assert caught.value.code == "T567"
+        assert caught.value.code == "T577"
     clients[name].trained(3, model(3))
     assert clients[name].join(offered(setting, number=1))[0] == 0
 

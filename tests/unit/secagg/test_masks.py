@@ -137,3 +137,12 @@ def test_a_row_is_not_touched_when_one_of_its_masks_is_refused() -> None:
     with pytest.raises(ValueError, match="key size"):
         add_masks(row, [Mask(key_of(1), 1), Mask(b"short", 1)])
     np.testing.assert_array_equal(row, row_of(10))
+
+
+def test_more_masks_than_streams_are_open_at_a_time_are_all_added() -> None:
+    masks = [Mask(number.to_bytes(16, "big"), 1 if number % 3 else -1) for number in range(600)]
+    together, apart = np.zeros(11, np.uint64), np.zeros(11, np.uint64)
+    add_masks(together, masks)
+    for mask in masks:
+        add_masks(apart, [mask])
+    assert np.array_equal(together, apart)

@@ -83,7 +83,7 @@ def ideal(playing: Playing) -> Fate:
     return fate(world.clients, nonces, terms, leaves, threat, terms.min_cohort, find=world.find)
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(schedules)
 def test_whoever_leaves_at_whatever_message_the_machines_agree_with_the_ideal(schedule: Schedule) -> None:
     playing = schedule.playing()
@@ -123,25 +123,18 @@ def is_sound(playing: Playing, result: Summed | GroupFailed) -> bool:
     return enough and np.array_equal(result.total, playing.expected(result.survivors))
 
 
-@settings(max_examples=300)
-@given(
-    mode=st.sampled_from(MODES),
-    which=st.integers(0, 90),
-    place=st.integers(0, 10**6),
-    bit=st.integers(0, 7),
-    seed=st.integers(0, 2**32),
-)
-def test_a_flipped_bit_anywhere_gives_the_exact_sum_of_the_survivors_or_none(
-    mode: Mode, which: int, place: int, bit: int, seed: int
-) -> None:
-    world, count, kinds = make_world(7, mode=mode, seed=seed), iter(range(10**6)), list[str]()
+@settings(max_examples=200)
+@given(mode=st.sampled_from(MODES), seed=st.integers(0, 2**32))
+def test_a_flipped_bit_anywhere_gives_the_exact_sum_of_the_survivors_or_none(mode: Mode, seed: int) -> None:
+    world, random = make_world(7, mode=mode, seed=seed), Random(seed)
+    which, count, kinds = random.randrange(105), iter(range(10**6)), list[str]()
 
     def flip(name: str, is_up: bool, data: bytes) -> bytes:
         if next(count) != which:
             return data
         kinds.append(messages.kind_of(data).__name__)
         spoilt = bytearray(data)
-        spoilt[place % len(data)] ^= 1 << bit
+        spoilt[random.randrange(len(data))] ^= 1 << random.randrange(8)
         return bytes(spoilt)
 
     rows = world.rows(np.random.default_rng(seed))
@@ -151,7 +144,7 @@ def test_a_flipped_bit_anywhere_gives_the_exact_sum_of_the_survivors_or_none(
     assert is_sound(playing, result)
 
 
-@settings(max_examples=100)
+@settings(max_examples=80)
 @given(mode=st.sampled_from(MODES), seed=st.integers(0, 2**32))
 def test_replayed_messages_never_give_a_wrong_sum(mode: Mode, seed: int) -> None:
     """Any message of the transcript may come again, to its own end or to another's, at any time."""
@@ -196,7 +189,7 @@ def test_a_group_of_the_real_sparse_parameters_has_its_sum(mode: Mode) -> None:
     assert is_sound(playing, result)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(seed=st.integers(0, 2**32), find=st.sampled_from((find_parameters, sparse)))
 def test_a_server_that_names_two_survivor_sets_learns_no_seed_of_anybody_who_answers(
     seed: int, find: Find

@@ -147,13 +147,13 @@ def test_shares_that_make_no_secret_are_refused() -> None:
     ],
 )
 def test_what_cannot_be_shared_is_refused(secret: bytes, threshold: int, positions: list[int]) -> None:
-    with pytest.raises(LocalProtocolError, match="T553"):
+    with pytest.raises(LocalProtocolError, match="T573"):
         split(secret, threshold, positions)
 
 
 @pytest.mark.parametrize("threshold", [0, 3])
 def test_too_few_shares_are_not_combined(threshold: int) -> None:
-    with pytest.raises(LocalProtocolError, match="T553"):
+    with pytest.raises(LocalProtocolError, match="T573"):
         combine(split(SECRET, 2, range(2)), threshold)
 
 
