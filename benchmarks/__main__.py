@@ -136,6 +136,15 @@ _SECAGG = {
 }
 
 
+def _secure_run_rows(figures: dict[str, Any]) -> Iterator[Row]:
+    for model, found in figures.items():
+        # A dense network of 2,410 weights is next to no work: beside it any key exchange is long.
+        limit = found["must_ratio"] if model == "convolutional" else math.inf
+        yield _at_most(f"{model}: real masks against none, whole run", found["ratio"], limit)
+        difference = abs(found["accuracy"]["real"] - found["accuracy"]["plain"])
+        yield _at_most(f"{model}: accuracy lost by secure sums", difference, found["must_accuracy"])
+
+
 def _accuracy_rows(figures: dict[str, Any]) -> Iterator[Row]:
     yield _at_most("rounds to 97 %, mean", figures["mean_rounds"], figures["limit_rounds"])
     difference = figures["largest_difference_after_3_rounds"]
@@ -177,6 +186,14 @@ BENCHMARKS = (
         "secagg",
         {case.name: ("benchmarks.secagg", *case.arguments) for case in CASES},
         _secagg_rows,
+    ),
+    Benchmark(
+        "secure_run",
+        {
+            "convolutional": ("benchmarks.secure_run", "--epochs", "20"),
+            "dense": ("benchmarks.secure_run", "--model", "dense"),
+        },
+        _secure_run_rows,
     ),
     Benchmark("accuracy", {"accuracy": ("benchmarks.accuracy",)}, _accuracy_rows),
     Benchmark("peers", {"peers": ("benchmarks.peers",)}, _peers_rows, is_usual=False),

@@ -107,6 +107,7 @@ def measure(rounds: int, epochs: int, turns: int, workers: int, model: str) -> d
         "ratio": round(ratio, 3),
         "ratio_to_plain": round(whole["real"] / whole["plain"], 3),
         "must_ratio": MUST_RATIO,
+        "must_accuracy": MUST_ACCURACY,
         "meets_ratio": ratio <= MUST_RATIO,
         "meets_accuracy": abs(accuracy["real"] - accuracy["plain"]) <= MUST_ACCURACY,
     }
@@ -118,9 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m benchmarks.secure_run", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--model", choices=list(MODELS), default="convolutional")
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=5, help="of local training")
-    parser.add_argument("--turns", type=int, default=3, help="counted runs of each kind")
+    parser.add_argument("--turns", type=int, default=2, help="counted runs of each kind")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     options = parser.parse_args(arguments)

@@ -39,9 +39,10 @@ class RememberingAgreement:
     def __init__(self, most: int = 1 << 15, agree: Agree = exchange) -> None:
         self._most, self._agree = most, agree
         self._known: OrderedDict[tuple[bytes, bytes], Secret] = OrderedDict()
+        self._own: dict[X25519PrivateKey, bytes] = {}
 
     def __call__(self, private: X25519PrivateKey, public: bytes, /) -> bytes:
-        own = private.public_key().public_bytes_raw()
+        own = self._own.get(private) or self._own.setdefault(private, private.public_key().public_bytes_raw())
         pair = (own, public) if own < public else (public, own)
         secret = self._known.pop(pair, None)
         if secret is None:
@@ -56,6 +57,7 @@ class RememberingAgreement:
         for secret in self._known.values():
             secret.wipe()
         self._known.clear()
+        self._own.clear()
 
     def __len__(self) -> int:
         return len(self._known)

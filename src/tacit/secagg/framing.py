@@ -5,6 +5,7 @@ from functools import lru_cache
 
 Item = bytes | bytearray | str | int
 """What can be framed: bytes, a word, or a whole number from 0 to 2^64 - 1."""
+_BYTES = (bytes, bytearray)  # a tuple: a union would be made anew for every item
 PROTOCOL = "tacit/secagg/1"
 """Stands in every hash, signature and derived key: a new version shares none of them with this one."""
 
@@ -21,7 +22,7 @@ def framed(*items: Item) -> bytes:
     """
     parts: list[bytes | bytearray] = []
     for item in items:
-        if isinstance(item, bytes | bytearray):
+        if isinstance(item, _BYTES):
             parts += (_head(b"b", len(item)), item)
         elif isinstance(item, str):
             data = item.encode()

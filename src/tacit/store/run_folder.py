@@ -16,8 +16,8 @@ from safetensors.numpy import save
 from tacit.core.errors import ConfigError, StoreError
 from tacit.core.part import Settings, decode, encode
 from tacit.round import EvaluationRecord, PrivacyRecord, RoundRecord
-from tacit.store.files import remove_halves, storing, sync_folder, write_whole
 from tacit.secagg.certificate import RoundCertificate
+from tacit.store.files import remove_halves, storing, sync_folder, write_whole
 from tacit.store.run_info import RunInfo
 
 R = TypeVar("R", bound=Settings)
