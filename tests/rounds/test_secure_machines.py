@@ -22,7 +22,7 @@ from tacit.round import RoundServer
 from tacit.round.messages import ClientFailed, ClientsDropped, Opened, ServerEvent, UpdatesReceived
 from tacit.round.record import RoundRecord
 from tacit.round.secure import GroupEvent, VectorsReceived
-from tacit.secagg.events import REASONS, STEPS, Gone, Received, Step
+from tacit.secagg.events import REASONS, STEPS, Gone, Leave, Received, Step
 from tacit.secagg.ideal import Fate, fate
 from tacit.secagg.messages import Complaint
 from tacit.secagg.parameters import Mode
@@ -265,3 +265,14 @@ def test_after_its_close_a_round_takes_no_message_of_a_secure_sum() -> None:
         with pytest.raises(RemoteProtocolError, match="T511"):
             deployed.server.receive(event, 0.0)
     assert record.answered == CLIENTS
+
+
+def test_a_device_that_is_told_that_the_round_is_over_holds_no_secret_any_more() -> None:
+    deployed = deployment()
+    deployed.open()
+    while machine_of(deployed, "c05").state in BEFORE_VECTORS:
+        assert deployed.step()
+    device = deployed.devices["c05"]
+    assert device._client.holds_secrets
+    device.receive(Leave("the round is over"))
+    assert not device._client.holds_secrets

@@ -50,9 +50,11 @@ class SecureDevice:
         self._masks: tuple[Mask, ...] | None = None
 
     def receive(
-        self, event: AssignmentReceived | TrainingDone | ServerMessage
+        self, event: AssignmentReceived | TrainingDone | ServerMessage | Leave
     ) -> tuple[DeviceEffect | Send | Closed, ...]:
         """Take one event and return what is to be done.
+
+        The driver says ``Leave`` when the round is over for the device: it has no secret left then.
 
         Raises:
             RemoteProtocolError: The server broke a rule: the device takes no further part in the round.
@@ -64,6 +66,8 @@ class SecureDevice:
                 return (*self._device.receive(event), *self._follow(self._client.receive(Invited())))
             case TrainingDone():
                 return self._trained(self._device.receive(event))
+            case Leave():
+                self._words = self._masks = None
         return self._follow(self._client.receive(event))
 
     def _check(self, assignment: Assignment) -> None:

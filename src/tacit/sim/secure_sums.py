@@ -286,6 +286,9 @@ class MaskedSums:
             for client in members:
                 if client not in group.clients and client not in failed:
                     self._leave(number, client, LATE if client in late else VANISHED)
+        for left in self._clients.values():  # whose group has failed, or waits for nothing more
+            left.receive(Leave("the round is over"))
+        self._clients.clear()
         self._masks.clear()
         self._agree.wipe()
 
