@@ -139,7 +139,7 @@ def test_plan_says_how_sums_are_taken_and_who_sees_what(tacit, job: Path) -> Non
         "9 per client and round",
         "down beside the model",
         "s per client and",
-        "sees exact sums of at least 3 clients and who is in them, no single update: even if it lies",
+        "sees sums of at least 3 clients and who is in them, no single update: even if it lies",
         "with at most 1 of 4 clients on its side",
         "see who takes part in their group, and nothing of anybody's update",
         "nothing limits what the model reveals",
@@ -168,7 +168,7 @@ def test_plan_of_a_curious_server_and_of_private_secure_sums(tacit, job: Path) -
         "sums of at least 3 clients, without noise, which the server is trusted with",
         "as long as it follows the protocol (semi_honest)",
         "7 per client and round",
-        "are held off by epsilon 7.999 at delta 0.01",
+        "at most what epsilon 7.999 at delta 0.01 allows",
     ):
         assert said in ended.out
     assert "updates on their way to the server" not in ended.out

@@ -137,7 +137,7 @@ class Deployment:
         return total
 
     def _divide(self, clients: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-        return divide(tuple(clients), self.secure.settings.largest_group, b"any")
+        return divide(tuple(clients), self.secure.settings.group, b"any")
 
     def _machine(self, number: int, groups: int) -> SecureServer:
         key = X25519PrivateKey.generate()
@@ -179,6 +179,7 @@ class Deployment:
             machine,
             terms,
             model_sha256=hashlib.sha256(invitation.model).digest(),
+            settings_sha256=self.secure.settings_sha256,
             rule=plan.rule,
             grid=plan.grid,
             ring=self.secure.ring,

@@ -273,6 +273,6 @@ def test_a_device_that_is_told_that_the_round_is_over_holds_no_secret_any_more()
     while machine_of(deployed, "c05").state in BEFORE_VECTORS:
         assert deployed.step()
     device = deployed.devices["c05"]
-    assert device._client.holds_secrets
+    assert device._client.holds_secrets  # noqa: SLF001 - nobody else may know
     device.receive(Leave("the round is over"))
-    assert not device._client.holds_secrets
+    assert not device._client.holds_secrets  # noqa: SLF001 - as above

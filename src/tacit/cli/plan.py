@@ -188,7 +188,7 @@ def _server_sees(secure: "SecurePlan") -> str:
     )
     fellows = threat.corrupt_members(secure.group)
     return (
-        f"sees exact sums of at least {secure.min_cohort} clients and who is in them, no single update: "
+        f"sees sums of at least {secure.min_cohort} clients and who is in them, no single update: "
         f"{trusted}, and with at most {fellows} of {secure.group} clients on its side"
     )
 
@@ -198,4 +198,7 @@ def _readers_see(made: "Plan") -> str:
 
     if made.guarantee is None:
         return "nothing limits what the model reveals about the data: that takes privacy=..."
-    return f"are held off by epsilon {rounded_up(made.guarantee.epsilon)} at delta {made.guarantee.delta:g}"
+    if made.guarantee.randomness == "seeded":
+        return "nothing hides the data: who knows the job's seed can take the noise off"
+    promised = f"epsilon {rounded_up(made.guarantee.epsilon)} at delta {made.guarantee.delta:g}"
+    return f"learn about one {made.guarantee.unit} at most what {promised} allows"

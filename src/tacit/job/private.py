@@ -50,7 +50,7 @@ def sites_of(job: Job, layout: Layout, sizes: npt.NDArray[np.int64]) -> Sites | 
     if job.privacy is None or job.privacy.unit != "record":
         return None
     _refuse(job, layout)
-    return Sites.of(job.privacy, job.algorithm.local, sizes.tolist(), job.rounds)
+    return Sites.of(job.privacy, job.algorithm.local, sizes.tolist(), job.rounds, _least_sum(job))
 
 
 def refuse_scaling(job: Job, population: object) -> None:
@@ -93,8 +93,12 @@ def sampling_facts(job: Job, population: int) -> SamplingFacts:
         deadline_closes_at_count=kind == "fixed" and over > 1,
         # Clients see their neighbours, and a round with too few of them is given up: no sample is secret.
         is_participation_public=job.secure_aggregation is not None,
-        least_sum=0 if job.secure_aggregation is None else job.secure_aggregation.min_cohort,
+        least_sum=_least_sum(job),
     )
+
+
+def _least_sum(job: Job) -> int:
+    return 0 if job.secure_aggregation is None else job.secure_aggregation.min_cohort
 
 
 def _kind_of(job: Job) -> tuple[SamplingKind, float, int | None, float]:

@@ -85,7 +85,7 @@ class SecurePlan:
     @property
     def groups(self) -> int:
         """How many groups the largest cohort is divided into."""
-        return len(group_sizes(self.clients, self.settings.largest_group))
+        return len(group_sizes(self.clients, self.settings.group))
 
     @cached_property
     def costs(self) -> Costs:
@@ -199,7 +199,7 @@ def secure_plan(
     most = max(job.cohort.largest(population), math.ceil(job.cohort.expected(population)), 1)
     refuse_cohort(job, settings, population)
     parameters = _parameters(settings, most, typical(job, population))
-    made = Lanes(before, parameters.clients, _for_sum(before, job, population, private))
+    made = Lanes(before, parameters.clients, _for_sum(before, most, private))
     refuse_no_room(settings.lane_bits, parameters.clients)
     stage, grid, ring = made.with_bits(settings.lane_bits)
     codec = Codec(Chain((*chain.stages, stage)), entering)
@@ -228,11 +228,9 @@ def least_quorum(job: Job, population: int) -> float:
     return min(1.0, job.secure_aggregation.min_cohort / max(1, wanted(job, population)))
 
 
-def _for_sum(before: UpdateSpec, job: Job, population: int, private: PrivacyPlan | None) -> Grid:
-    largest = max(1, job.cohort.largest(population))
-    return Grid.for_sum(
-        before, largest if private is None else max(largest, noise_in_updates(private, before))
-    )
+def _for_sum(before: UpdateSpec, most: int, private: PrivacyPlan | None) -> Grid:
+    """Return the grid of a sum of all that may be invited: a secure sum cannot leave one out again."""
+    return Grid.for_sum(before, most if private is None else max(most, noise_in_updates(private, before)))
 
 
 def _settings_digest(codec: Codec) -> bytes:
@@ -246,5 +244,5 @@ def _settings_digest(codec: Codec) -> bytes:
 
 def _parameters(settings: SecureAggregation, most: int, usual: int) -> GroupParameters:
     """Return the parameters of the largest group there can be; the smallest of a usual round has some too."""
-    find_parameters(min(group_sizes(usual, settings.largest_group)), settings.threat)
-    return find_parameters(min(most, settings.largest_group), settings.threat)
+    find_parameters(min(group_sizes(usual, settings.group)), settings.threat)
+    return find_parameters(min(most, settings.group), settings.threat)

@@ -50,14 +50,14 @@ def refuse_unbounded(before: UpdateSpec) -> None:
             "T188",
             "nothing bounds what a client adds to the sum, so the ring would have to be far too coarse",
             where=_WHERE,
-            fix="Set clipping_bound.",
+            fix="Set clipping_bound, say to 10; privacy.clipping is no bound of it where it bounds records.",
         )
 
 
 def refuse_cohort(job: Job, settings: SecureAggregation, population: int) -> None:
     """Refuse rounds, or quorums, that leave fewer in a sum than may be, and dropouts by design."""
     invited, needed = typical(job, population), wanted(job, population)
-    smallest, least = min(group_sizes(invited, settings.largest_group), default=0), settings.min_cohort
+    smallest, least = min(group_sizes(invited, settings.group), default=0), settings.min_cohort
     if smallest < least:
         raise PlanError(
             "T191",
@@ -192,7 +192,7 @@ def warnings(
             "raise lane_bits, or lower weighting.cap"
         )
     invited = typical(job, population)
-    smallest = min(group_sizes(invited, settings.largest_group))
+    smallest = min(group_sizes(invited, settings.group))
     left = smallest - math.floor(smallest * settings.dropout)
     if left < settings.min_cohort:
         yield (
@@ -211,7 +211,7 @@ def warnings(
 
 def _doubts(settings: SecureAggregation, invited: int) -> Iterator[str]:
     """Yield where the promise rests on chance that somebody may try to bend."""
-    groups, threat = group_sizes(invited, settings.largest_group), settings.threat
+    groups, threat = group_sizes(invited, settings.group), settings.threat
     largest = groups[0]
     if threat.mode == "malicious" and not is_certain(find_parameters(largest, threat), threat):
         yield (

@@ -37,15 +37,19 @@ class Sites:
         local: How a site trains.
         rounds: How many rounds a site may take part in.
         plans: The plan of every site that has so many records.
+        least_sum: Fewest sites in a sum that the server sees; 0: it sees every update.
     """
 
     privacy: Privacy
     local: LocalSGD
     rounds: int
     plans: Mapping[int, PrivacyPlan]
+    least_sum: int = 0
 
     @classmethod
-    def of(cls, privacy: Privacy, local: LocalSGD, sizes: Iterable[int], rounds: int) -> "Sites":
+    def of(
+        cls, privacy: Privacy, local: LocalSGD, sizes: Iterable[int], rounds: int, least_sum: int = 0
+    ) -> "Sites":
         """Plan for sites of these numbers of records; those without any need no plan.
 
         Sites of equal size share a plan. At least one has records.
@@ -55,7 +59,7 @@ class Sites:
         """
         distinct = sorted({size for size in sizes if size > 0}, reverse=True)
         plans = {size: _plan(privacy, local, size, rounds) for size in distinct}
-        return cls(privacy, local, rounds, plans)
+        return cls(privacy, local, rounds, plans, least_sum)
 
     @cached_property
     def levels(self) -> dict[int, RecordLevel]:
@@ -129,6 +133,7 @@ class Sites:
             is_amplified=said.is_amplified and is_sampled,
             sampling=said.sampling if is_sampled else _WHOLE,
             covered=(_COVERED,),
+            least_sum=self.least_sum,
             not_covered=(*said.not_covered, *_NOT_COVERED),
         )
 

@@ -46,7 +46,7 @@ def trusted(guarantee: Guarantee) -> str:
     """Say who is trusted with what."""
     if guarantee.unit == "record":
         return "each site is trusted with its own records, and adds the noise"
-    if guarantee.trust == "central" and guarantee.least_sum:
+    if guarantee.trust == "central" and guarantee.least_sum and guarantee.unit == "user":
         return (
             f"the server is trusted with sums of at least {guarantee.least_sum} clients, and adds the noise"
         )

@@ -23,6 +23,7 @@ class RoundRecord(Record, frozen=True):
         late: Clients that answered, or would have, after the round had closed.
         opened_s: When it opened, seconds of virtual time.
         closed_s: When it closed.
+        blamed: Clients of secure sums that sent what does not fit, and what; a finding, not a proof.
         train_loss: Mean training loss of the answered clients, by weight.
         seconds: Seconds of real time it took; filled in by the driver.
     """
@@ -38,6 +39,7 @@ class RoundRecord(Record, frozen=True):
     late: tuple[str, ...] = ()
     opened_s: float = 0.0
     closed_s: float = 0.0
+    blamed: Mapping[str, str] = {}
     train_loss: float | None = None
     seconds: float | None = None
 

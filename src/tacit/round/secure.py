@@ -89,6 +89,11 @@ class SecureSums:
         """Whether a group has neither a sum yet nor failed."""
         return group in self._under_way
 
+    @property
+    def vectors(self) -> int:
+        """How many clients' vectors are in the sums, of all groups."""
+        return sum(machine.vectors for machine in self._machines)
+
     def open(self, clients: Sequence[str]) -> list[GroupEffect]:
         """Divide a cohort, and begin."""
         self.groups = self._divide(clients)

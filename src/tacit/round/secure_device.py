@@ -28,6 +28,7 @@ class SecureDevice:
         client: Its part in the secure sum of its group.
         terms: What it was invited on, which the client has.
         model_sha256: Digest of the model that the device has received, as it computed it itself.
+        settings_sha256: Digest of all that turns its update into lanes, as its own plan has it.
         rule: How updates become one.
         grid: The grid of the sum.
         ring: Its integers as words.
@@ -40,12 +41,14 @@ class SecureDevice:
         terms: Terms,
         *,
         model_sha256: bytes,
+        settings_sha256: bytes,
         rule: Rule,
         grid: Grid,
         ring: Ring,
     ) -> None:
         self._device, self._client, self._terms = device, client, terms
-        self._model_sha256, self._rule, self._grid, self._ring = model_sha256, rule, grid, ring
+        self._model_sha256, self._settings_sha256 = model_sha256, settings_sha256
+        self._rule, self._grid, self._ring = rule, grid, ring
         self._words: npt.NDArray[np.uint64] | None = None
         self._masks: tuple[Mask, ...] | None = None
 
@@ -81,6 +84,8 @@ class SecureDevice:
             raise RemoteProtocolError("T556", "the terms of the secure sum are those of another round")
         if terms.model_sha256 != self._model_sha256:
             raise RemoteProtocolError("T556", "the terms of the secure sum name another model than was sent")
+        if terms.settings_sha256 != self._settings_sha256:
+            raise RemoteProtocolError("T556", "the terms of the secure sum name other settings than its own")
 
     def _trained(self, effects: Iterable[DeviceEffect]) -> tuple[DeviceEffect | Send | Closed, ...]:
         (sent,) = effects

@@ -92,6 +92,7 @@ class RoundServer:
     _failed: dict[str, str] = field(default_factory=dict)
     _dropped: list[str] = field(default_factory=list)
     _late: list[str] = field(default_factory=list)
+    _blamed: dict[str, str] = field(default_factory=dict)
     _certificates: list[RoundCertificate] = field(default_factory=list)
     _sum: Partial | None = None
     _wanted: int = 0
@@ -119,7 +120,10 @@ class RoundServer:
             case UpdatesReceived() if self.phase == "collecting" and self.secure is None:
                 return self._collect(event, now)
             case GroupEvent() | VectorsReceived() if self.phase == "collecting" and self.secure is not None:
-                return self._follow(self.secure.receive(event), now)
+                effects = self.secure.receive(event)
+                if self.secure.vectors >= self._wanted:
+                    effects += self.secure.close_vectors()
+                return self._follow(effects, now)
             case ClientFailed() if self.phase == "collecting":
                 return self._gone(
                     (event.client,), now, lambda: self._failed.update({event.client: event.reason})
@@ -210,11 +214,13 @@ class RoundServer:
         for nested in effects:
             match nested.effect:
                 case Summed() as summed:
+                    self._blamed |= summed.blamed
                     self._add(summed.survivors, Partial(summed.total, len(summed.survivors)))
                     self._certificates.append(summed.certificate)
                     self._partial_work.extend(self.secure.partial_work.intersection(summed.survivors))
                     self._note_left(summed.left, summed.blamed)
                 case GroupFailed() as failed:
+                    self._blamed |= failed.blamed
                     self._note_left(failed.left, failed.blamed)
                     late = {client for client, reason in failed.left.items() if reason == LATE}
                     others = self._waiting.intersection(self.secure.members(nested.group)) - late
@@ -285,6 +291,7 @@ class RoundServer:
             failed=dict(sorted(self._failed.items())),
             dropped=tuple(sorted(self._dropped)),
             late=tuple(sorted(self._late)),
+            blamed=dict(sorted(self._blamed.items())),
             opened_s=self._opened_s,
             closed_s=now,
         )

@@ -226,6 +226,11 @@ class Collected:
         return self.intake
 
     @property
+    def vectors_in(self) -> int:
+        """How many members' vectors are in the sum."""
+        return len(self._in_sum)
+
+    @property
     def survivors(self) -> tuple[str, ...]:
         """Who is in the sum, by id."""
         return tuple(self.session.clients[at] for at in sorted(self._alive))

@@ -115,6 +115,11 @@ class SecureServer:
         """Clients whose message of this step is awaited."""
         return frozenset(self._there.waiting)
 
+    @property
+    def vectors(self) -> int:
+        """How many clients' vectors are in the sum."""
+        return self._collected.vectors_in
+
     def receive(self, event: ServerEvent) -> Effects:
         """Take one event and return what is to be done.
 
@@ -232,9 +237,10 @@ class SecureServer:
                 case "advert":
                     return self._tell(collected.fix_members(), "shares")
                 case "shares":
-                    for client in collected.leave_out():
+                    short, messages = collected.leave_out(), collected.deliver()
+                    for client in short:
                         self._there.leave(client, SHORT)
-                    return self._tell(collected.deliver(), "vector")
+                    return self._tell(messages, "vector")
                 case "vector":
                     signs = self._terms.is_malicious
                     return self._tell(collected.name_survivors(), "signature" if signs else "unmask")

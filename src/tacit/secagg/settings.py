@@ -21,15 +21,16 @@ class SecureAggregation(Settings, frozen=True):
 
     Attributes:
         min_cohort: No sum of fewer clients is ever opened. The clients enforce it, and for every group.
+            At least 3: of two, each would learn the other's update from the sum.
         mode: What is expected of the server: ``"semi_honest"`` follows the protocol and is curious, a
             ``"malicious"`` one lies, which costs one more exchange and needs an authority apart from the
-            server that enrols clients. None takes ``"malicious"``.
+            server that enrols clients.
         corrupt: Largest share of any group that hands all it knows to the server. It is never taken for
             less than one client. The groups of a divided cohort differ by chance: name what the worst may
             hold, which is more than the share of the cohort.
         dropout: Largest share of a group that vanishes during a round without its sum being lost. Groups
             below 50 survive more: nearly half of them, while ``min_cohort`` are left.
-        group: Clients in the largest group; None takes 200. A smaller one costs its members less.
+        group: Clients in the largest group. A smaller one costs its members less.
         lane_bits: Bits of the sum of one parameter. Fewer send less and round more.
         post_quantum: Derive the masks from ML-KEM-768 as well as from X25519, so that a transcript kept
             for a quantum computer shows nothing; about 1.1 kB more per neighbour and direction.
@@ -42,21 +43,21 @@ class SecureAggregation(Settings, frozen=True):
     Threat(corrupt=0.1, dropout=0.1, mode='malicious')
     """
 
-    min_cohort: Annotated[int, Meta(ge=2, le=2**53)] = 10
-    mode: Mode | None = None
+    min_cohort: Annotated[int, Meta(ge=3, le=2**53)] = 10
+    mode: Mode = "malicious"
     corrupt: Annotated[float, Meta(ge=0, lt=0.5)] = 0.1
     dropout: Annotated[float, Meta(ge=0, lt=0.9)] = 0.1
-    group: Count | None = None
+    group: Count = LARGEST_GROUP
     lane_bits: Annotated[int, Meta(ge=8, le=63)] = 32
     post_quantum: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         least = max(self.min_cohort, SMALLEST_GROUP)
-        if self.largest_group < least:
+        if self.group < least:
             raise PlanError(
                 "T187",
-                f"a group of at most {self.largest_group} never has the {least} clients that a sum takes",
+                f"a group of at most {self.group} never has the {least} clients that a sum takes",
                 where="SecureAggregation.group",
                 fix=f"Allow groups of at least {2 * least}, or lower min_cohort.",
             )
@@ -64,9 +65,4 @@ class SecureAggregation(Settings, frozen=True):
     @property
     def threat(self) -> Threat:
         """Who is feared, as parameters are found for it."""
-        return Threat(self.corrupt, self.dropout, self.mode or "malicious")
-
-    @property
-    def largest_group(self) -> int:
-        """Most clients in one group; a cohort of at most this many is one group."""
-        return LARGEST_GROUP if self.group is None else self.group
+        return Threat(self.corrupt, self.dropout, self.mode)

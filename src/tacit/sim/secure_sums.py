@@ -73,7 +73,7 @@ _NOBODY_EXPIRES = 2**31
 
 
 @dataclass
-class Trained:
+class GroupTrained:
     """What was trained of one group.
 
     Attributes:
@@ -106,7 +106,9 @@ class GroupSums(Protocol):
         """Return what hides a client's update; nothing where the sum is taken ideally."""
         ...
 
-    def close(self, trained: Sequence[Trained], failed: Mapping[str, str], late: Collection[str]) -> None:
+    def close(
+        self, trained: Sequence[GroupTrained], failed: Mapping[str, str], late: Collection[str]
+    ) -> None:
         """End the round with what was trained of each group."""
         ...
 
@@ -124,7 +126,7 @@ def groups_for(
     plan: SecurePlan, clients: Sequence[str], seed: int, number: int
 ) -> tuple[tuple[str, ...], ...]:
     """Return the groups of a cohort: they follow from the job's seed and the round."""
-    return divide(clients, plan.settings.largest_group, f"{seed}:{number}".encode())
+    return divide(clients, plan.settings.group, f"{seed}:{number}".encode())
 
 
 class IdealSums:
@@ -158,10 +160,12 @@ class IdealSums:
     def masks(self, client: str) -> tuple[Mask, ...]:
         return ()
 
-    def close(self, trained: Sequence[Trained], failed: Mapping[str, str], late: Collection[str]) -> None:
+    def close(
+        self, trained: Sequence[GroupTrained], failed: Mapping[str, str], late: Collection[str]
+    ) -> None:
         self._leaves |= dict.fromkeys([*failed, *late], "vector")
         told, gone = {**failed}, list[str]()
-        sums: list[Trained] = []
+        sums: list[GroupTrained] = []
         for number, group in enumerate(trained):
             came = self._fate(number, self._leaves)
             for client in self._groups[number]:
@@ -272,20 +276,22 @@ class MaskedSums:
     def masks(self, client: str) -> tuple[Mask, ...]:
         return self._masks[client]
 
-    def close(self, trained: Sequence[Trained], failed: Mapping[str, str], late: Collection[str]) -> None:
+    def close(
+        self, trained: Sequence[GroupTrained], failed: Mapping[str, str], late: Collection[str]
+    ) -> None:
         for client, reason in failed.items():
             self._clients.pop(client).receive(Leave(reason))
             self._perform(self._tell(ClientFailed(client, reason)))
         for number, (members, group) in enumerate(zip(self._sums.groups, trained, strict=True)):
+            for client in members:
+                if client not in group.clients and client not in failed:
+                    self._leave(number, client, LATE if client in late else VANISHED)
             for client in group.clients:
                 self._clients[client].receive(RowReady())
             if group.partial is not None and group.clients:
                 words = group.partial.total[: self._secure.ring.words].view(np.uint64)
                 arrived = VectorsReceived(number, tuple(group.clients), words, tuple(group.partial_work))
                 self._perform(self._tell(arrived))
-            for client in members:
-                if client not in group.clients and client not in failed:
-                    self._leave(number, client, LATE if client in late else VANISHED)
         for left in self._clients.values():  # whose group has failed, or waits for nothing more
             left.receive(Leave("the round is over"))
         self._clients.clear()

@@ -318,6 +318,8 @@ class _Driver:
         # In the order of the population, whoever measured: a mean's last bit depends on it.
         found = {ids[p]: found[ids[p]] for p in self._measured if ids[p] in found}
         record = evaluation_record(effect.round, central, found)
+        if self.plan.secure is not None:  # what one client's update did may show in what was measured on it
+            record = msgspec.structs.replace(record, per_client={})
         self.folder.note_evaluation(record)
         self.observer.evaluated(record)
         return record
@@ -352,9 +354,14 @@ class _Driver:
             guarantee=guarantee,
             epsilon=None if guarantee is None else guarantee.epsilon,
             ledger=state.ledger,
-            population=holding(self.population) if guarantee is None else None,  # counts say who has what
+            population=holding(self.population) if self._may_say_who_has_what else None,
         )
         self.folder.write_info(self.info)
+
+    @property
+    def _may_say_who_has_what(self) -> bool:
+        """Whether counts may be written down: privacy hides them, and a secure sum weighs by them."""
+        return self.plan.guarantee is None and self.plan.secure is None
 
     def _promised(self, state: Snapshot) -> Guarantee | None:
         """Return what is promised after what was released so far."""

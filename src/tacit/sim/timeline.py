@@ -29,7 +29,7 @@ from tacit.sim.engine import Call
 from tacit.sim.groups import groups_of
 from tacit.sim.pool import Trainers
 from tacit.sim.process import Check
-from tacit.sim.secure_sums import AFTERWARDS, Enrolled, GroupSums, IdealSums, MaskedSums, Trained
+from tacit.sim.secure_sums import AFTERWARDS, Enrolled, GroupSums, GroupTrained, IdealSums, MaskedSums
 from tacit.training.executor import Failure
 
 
@@ -145,9 +145,9 @@ class Timeline:
             sent, self._now_s, stay=[c for c in leaves if leaves[c] in AFTERWARDS]
         )
         sums.open(sent, leaves)
-        queue = queue.of(sums.is_ready)
+        queue, has_begun = queue.of(sums.is_ready), any(map(sums.is_ready, sent.clients))
         groups = tuple(sums.members())
-        trained, failed = [Trained() for _ in groups], dict[str, str]()
+        trained, failed = [GroupTrained() for _ in groups], dict[str, str]()
         number_of = {client: number for number, members in enumerate(groups) for client in members}
         while queue.calls and (wanted := self._server.missing - sum(len(one.clients) for one in trained)) > 0:
             wave, queue = queue.cut(wanted)
@@ -156,8 +156,9 @@ class Timeline:
                 calls = [
                     call._replace(masks=sums.masks(client)) for client, call in zip(*part[:2], strict=True)
                 ]
+                assert self._enrolled is None or all(call.masks for call in calls), "nothing goes bare"
                 self._train_part(sent.assignment, part.clients, calls, vector, trained[number], failed)
-        if sent.assignment.deadline_s is not None and (queue.calls or vanished):
+        if sent.assignment.deadline_s is not None and has_begun and (queue.calls or vanished):
             self._now_s = max(self._now_s, sent.assignment.deadline_s)
         came = {client for group in trained for client in group.clients}.union(failed)
         stayed = (client for client in sent.clients if leaves.get(client, STEPS[-1]) in AFTERWARDS)
@@ -184,7 +185,7 @@ class Timeline:
         clients: Sequence[str],
         calls: Sequence[Call],
         vector: Vector,
-        group: Trained,
+        group: GroupTrained,
         failed: dict[str, str],
     ) -> None:
         """Train some clients of one group of the secure sum; note what they give, and who failed."""

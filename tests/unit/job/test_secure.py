@@ -457,8 +457,8 @@ def test_cohorts_and_quorums_below_the_least_sum_are_refused(settings: dict[str,
 
 
 def test_two_clients_are_no_group() -> None:
-    settings = {"clients": 2, "cohort": tacit.All(), "secure": {"min_cohort": 2}}
-    assert refused(**settings).code == "T187"
+    settings = {"clients": 2, "cohort": tacit.All(), "secure": {"min_cohort": 3}}
+    assert refused(**settings).code == "T191"
     assert secure(**(settings | {"clients": 3})).parameters.clients == 3
 
 
