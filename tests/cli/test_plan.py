@@ -195,4 +195,4 @@ def test_plan_and_run_refuse_a_secure_sum_of_what_nothing_bounds(tacit, job: Pat
     refused = [tacit(command, str(job), *SECURE[:2]) for command in ("plan", "run")]
     assert [ended.code for ended in refused] == [2, 2]
     assert "T188" in refused[0].err
-    assert "Set clipping_bound." in refused[0].err
+    assert "Set clipping_bound, say to 10;" in refused[0].err

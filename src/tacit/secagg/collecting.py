@@ -84,6 +84,7 @@ def deliveries(session: Session, dealt: Mapping[int, Shares], terms: Terms) -> I
     Args:
         dealt: By position, ascending.
     """
+    is_signed, is_post_quantum = terms.is_malicious, terms.post_quantum
     inboxes: dict[int, _Inbox] = {own: ([], [], []) for own in dealt}
     for at, shares in dealt.items():
         signed = (at, shares.commitment, shares.signature)
@@ -91,9 +92,9 @@ def deliveries(session: Session, dealt: Mapping[int, Shares], terms: Terms) -> I
             if (inbox := inboxes.get(to)) is None:
                 continue
             inbox[0].append((at, data))
-            if terms.is_malicious:
+            if is_signed:
                 inbox[1].append(signed)
-            if terms.post_quantum:
+            if is_post_quantum:
                 inbox[2].append(shares.capsules[place][:CIPHERTEXT_BYTES])
     for own, (sealed, endorsements, capsules) in inboxes.items():
         yield (

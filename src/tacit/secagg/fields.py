@@ -5,8 +5,9 @@ by its length which position, id or share it carries. Nothing is parsed that was
 """
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn, Protocol
 
 from tacit.core.errors import LocalProtocolError, RemoteProtocolError
@@ -61,6 +62,7 @@ class Field(Protocol):
     def write(self, value: Any, out: bytearray) -> None: ...
     def read(self, reader: Reader) -> Any: ...
     def size(self, counts: Counts) -> int: ...
+    def __hash__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,22 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Alike:
+    """What many messages have in common: its bytes are kept, not made anew for each of them."""
+
+    inner: Field
+
+    def write(self, value: Hashable, out: bytearray) -> None:
+        out += _bytes_of(self.inner, value)
+
+    def read(self, reader: Reader) -> Any:
+        return self.inner.read(reader)
+
+    def size(self, counts: Counts) -> int:
+        return self.inner.size(counts)
+
+
+@dataclass(frozen=True)
 class Rest:
     """All bytes that are left; a view of them unless they are ``copied``."""
 
@@ -240,6 +258,13 @@ class Rest:
 
     def size(self, counts: Counts) -> int:
         return self.length(counts)
+
+
+@lru_cache(maxsize=4)
+def _bytes_of(field: Field, value: Hashable) -> bytes:
+    out = bytearray()
+    field.write(value, out)
+    return bytes(out)
 
 
 def malformed(what: str) -> NoReturn:

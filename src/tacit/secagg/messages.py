@@ -24,6 +24,7 @@ import msgspec
 
 from tacit.core.errors import RemoteProtocolError
 from tacit.secagg.fields import (
+    Alike,
     Counts,
     Either,
     Exactly,
@@ -307,7 +308,7 @@ _CERTIFICATE = _row(Certificate, Name(), _KEY, Number(4), _SIGNATURE)
 _KEM = Maybe(Exactly(KEM_BYTES), b"", lambda counts: counts.post_quantum)
 _ENROLLED = Maybe(_CERTIFICATE, None, lambda counts: counts.signed)
 _ADVERT = _row(Advert, _DIGEST, Name(), _KEY, _KEY, _KEM, Exactly(16), _ENROLLED, _SIGNED)
-_MEMBERS = Many(Row((Name(), Exactly(16), _DIGEST)), lambda counts: counts.clients)
+_MEMBERS = Alike(Many(Row((Name(), Exactly(16), _DIGEST)), lambda counts: counts.clients))
 _ADVERTS = Many(_ADVERT, lambda counts: counts.neighbours, ordered=False)
 _SEALED = _of_neighbours(_POSITION, Either(SEALED_BYTES, CIPHERTEXT_BYTES + SEALED_BYTES))
 _ENDORSEMENTS = _of_neighbours(_POSITION, _DIGEST, _SIGNED)

@@ -87,22 +87,25 @@ def recover(shares: Mapping[int, bytes], threshold: int, is_right: Callable[[byt
     """Return the secret that ``is_right``, and who sent a share that does not belong to it.
 
     The plain combination is tried first, and when it is right nobody looks for liars among shares that were
-    not needed. Otherwise ``m`` shares are decoded as the Reed-Solomon code they are, which corrects
-    ``(m - threshold) // 2`` of them; and where leaving out the few shares above the threshold in every
-    possible way is cheap, that finds the secret among more liars.
+    not needed: they are not even read. Otherwise ``m`` shares are decoded as the Reed-Solomon code they are,
+    which corrects ``(m - threshold) // 2`` of them; and where leaving out the few shares above the threshold
+    in every possible way is cheap, that finds the secret among more liars.
 
     Args:
         is_right: Whether a secret is the one its owner committed to.
     """
+    plain = _plain(shares, threshold)
+    if plain is not None and is_right(plain):
+        return Recovery(plain)
     values = {i: value for i in sorted(shares) if (value := _read(shares[i])) is not None}
     none = tuple(i for i in sorted(shares) if i not in values)
     if len(values) < max(threshold, 1):
         return Recovery(None, none)
     positions = tuple(values)
     _check_positions(positions)
-    secret = _secret(_at_zero(positions[:threshold], list(values.values())[:threshold]))
-    if secret is not None and is_right(secret):
-        return Recovery(secret, none)
+    plain = _secret(_at_zero(positions[:threshold], list(values.values())[:threshold]))
+    if plain is not None and is_right(plain):
+        return Recovery(plain, none)
     if len(values) == threshold:
         return Recovery(None, none)
     secret, liars = _decode(values, threshold, is_right)
@@ -121,6 +124,13 @@ def read_share(share: bytes) -> int:
             "T553", f"{len(share)} bytes are not a share: {SHARE_BYTES} below the prime are"
         )
     return value
+
+
+def _plain(shares: Mapping[int, bytes], threshold: int) -> bytes | None:
+    try:
+        return combine(shares, threshold) if 1 <= threshold <= len(shares) else None
+    except RemoteProtocolError:
+        return None
 
 
 def _read(share: bytes) -> int | None:

@@ -319,6 +319,21 @@ def test_a_rosters_session_holds_all_that_the_members_must_agree_on() -> None:
     assert roster.session == session_id(roster.assignment, root, CLIENTS, 4, 3)
 
 
+def test_members_that_stand_in_many_rosters_are_written_in_each_as_they_are() -> None:
+    rosters = [random_message(Roster, True, False, "ann", first) for first in (0, 1, 2, 3) * 2]
+    for first, second in itertools.product(rosters, repeat=2):
+        assert isinstance(first, Roster)
+        assert isinstance(second, Roster)
+        mixed = Roster(second.assignment, first.members, 4, second.threshold, second.adverts)
+        data = encode(mixed)
+        assert decode(data, Roster, len(data)) == mixed
+        assert (data == encode(second)) == (first is second)
+    turned = Roster(mixed.assignment, mixed.members[::-1], 4, 3, ())
+    for _ in range(2):  # a refusal is not forgotten
+        with pytest.raises(LocalProtocolError, match="T571"):
+            encode(turned)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 70).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1)))))
 def test_a_bitmap_and_its_positions_are_two_forms_of_one_set(case: tuple[int, set[int]]) -> None:

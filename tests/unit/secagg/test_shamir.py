@@ -232,3 +232,10 @@ def test_secrets_at_the_ends_are_recovered(secret: bytes) -> None:
 
 def test_a_recovered_secret_is_not_printed() -> None:
     assert repr(Recovery(SECRET, (3,))) == "Recovery(secret=hidden, liars=(3,))"
+
+
+def test_shares_that_are_not_needed_are_read_only_when_the_others_do_not_give_the_secret() -> None:
+    shares = split(SECRET, 3, range(6)) | {4: b"no share"}
+    assert recover(shares, 3, is_secret) == Recovery(SECRET)
+    assert recover(shares | {1: other(shares[1])}, 3, is_secret) == Recovery(SECRET, (1, 4))
+    assert recover(shares | {1: b"no share"}, 3, is_secret) == Recovery(SECRET, (1, 4))
