@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,6 @@ from tacit.job.secure_checks import (
     wanted,
     warnings,
 )
-from tacit.job.secure_costs import Costs
 from tacit.job.secure_lanes import Lanes
 from tacit.privacy import PrivacyPlan
 from tacit.secagg.groups import sizes as group_sizes
@@ -34,6 +33,9 @@ from tacit.secagg.parameters import GroupParameters, Threat, find_parameters
 from tacit.secagg.ring import Ring
 from tacit.secagg.settings import SecureAggregation
 from tacit.secagg.terms import Terms
+
+if TYPE_CHECKING:
+    from tacit.job.secure_costs import Costs
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,10 @@ class SecurePlan:
         return len(group_sizes(self.clients, self.settings.group))
 
     @cached_property
-    def costs(self) -> Costs:
+    def costs(self) -> "Costs":
         """Messages, bytes and seconds of one round, in the largest group."""
+        from tacit.job.secure_costs import Costs  # late: it knows every message, and runs need none
+
         return Costs.of(
             self.parameters, self.threat, self.ring.words, post_quantum=self.settings.post_quantum
         )

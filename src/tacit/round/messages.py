@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tacit.core.layout import Rows
 from tacit.core.rule import Partial
 from tacit.privacy.floor import Offer
 from tacit.privacy.ledger import Mark
+from tacit.round.group_events import GroupEffect, GroupEvent, VectorsReceived
 from tacit.round.record import RoundRecord
-from tacit.round.secure import GroupEffect, GroupEvent, VectorsReceived
-from tacit.secagg.certificate import RoundCertificate
 from tacit.training.executor import Failure, Trained
+
+if TYPE_CHECKING:
+    from tacit.secagg.certificate import RoundCertificate
 
 Seconds = float
 
@@ -120,7 +123,7 @@ class RoundClosed:
 
     record: RoundRecord
     partial: Partial | None
-    certificates: tuple[RoundCertificate, ...] = ()
+    certificates: "tuple[RoundCertificate, ...]" = ()
 
 
 ServerEffect = SendAssignment | WakeAt | RoundClosed | GroupEffect

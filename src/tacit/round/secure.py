@@ -1,61 +1,24 @@
 """The secure sums nested in a round: one machine for each group of its cohort."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
 
 from tacit.core.errors import RemoteProtocolError
+from tacit.round.group_events import LATE, VANISHED, GroupEffect, GroupEvent, VectorsReceived
 from tacit.secagg.events import (
     Gone,
     GroupFailed,
     Opened,
     Received,
-    ServerEffect,
-    ServerEvent,
     Summed,
 )
 from tacit.secagg.server import SecureServer
 
-VANISHED = "vanished"
-"""Why a client has left of whom nothing more was heard."""
-LATE = "late"
-"""Why a client has left whose update nobody waits for any more."""
+__all__ = ["LATE", "VANISHED", "GroupEffect", "GroupEvent", "Groups", "SecureSums", "VectorsReceived"]
 
 _UNTIL_VECTORS = ("advert", "shares", "vector")
 
 Groups = tuple[tuple[str, ...], ...]
 """A cohort divided; the clients of each group."""
-
-
-@dataclass(frozen=True)
-class GroupEvent:
-    """Something happened in the secure sum of one group."""
-
-    group: int
-    event: ServerEvent
-
-
-@dataclass(frozen=True, eq=False)
-class VectorsReceived:
-    """Masked vectors of these clients of a group arrived, added up by a process that plays them all.
-
-    ``partial_work`` names those that did only part of their steps.
-    """
-
-    group: int
-    clients: tuple[str, ...]
-    words: npt.NDArray[np.uint64]
-    partial_work: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class GroupEffect:
-    """Something is to be done for the secure sum of one group."""
-
-    group: int
-    effect: ServerEffect
 
 
 class SecureSums:

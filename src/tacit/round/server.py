@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from tacit.core.rule import Partial, Rule
 from tacit.privacy.floor import Offer
 from tacit.privacy.ledger import Mark
 from tacit.privacy.mechanisms import Separation
+from tacit.round.group_events import LATE, VANISHED, GroupEffect, GroupEvent, VectorsReceived
 from tacit.round.messages import (
     Assignment,
     ClientFailed,
@@ -29,9 +30,10 @@ from tacit.round.messages import (
 )
 from tacit.round.policy import RoundPolicy
 from tacit.round.record import RoundRecord
-from tacit.round.secure import LATE, VANISHED, GroupEffect, GroupEvent, SecureSums, VectorsReceived
-from tacit.secagg.certificate import RoundCertificate
-from tacit.secagg.events import GroupFailed, Summed
+
+if TYPE_CHECKING:
+    from tacit.round.secure import SecureSums
+    from tacit.secagg.certificate import RoundCertificate
 
 _EVERY_STEP = Separation(min_separation=1)
 Phase = Literal["new", "collecting", "committed", "abandoned"]
@@ -83,7 +85,7 @@ class RoundServer:
     took_part: Mapping[str, int] = field(default_factory=dict, repr=False)
     ledger: Mark | None = None
     offer: Offer | None = None
-    secure: SecureSums | None = field(default=None, repr=False)
+    secure: "SecureSums | None" = field(default=None, repr=False)
     phase: Phase = "new"
     _invited: tuple[str, ...] = ()
     _waiting: set[str] = field(default_factory=set)
@@ -93,7 +95,7 @@ class RoundServer:
     _dropped: list[str] = field(default_factory=list)
     _late: list[str] = field(default_factory=list)
     _blamed: dict[str, str] = field(default_factory=dict)
-    _certificates: list[RoundCertificate] = field(default_factory=list)
+    _certificates: "list[RoundCertificate]" = field(default_factory=list)
     _sum: Partial | None = None
     _wanted: int = 0
     _opened_s: Seconds = 0.0
@@ -209,6 +211,8 @@ class RoundServer:
 
     def _follow(self, effects: Iterable[GroupEffect], now: Seconds) -> tuple[ServerEffect, ...]:
         """Note what became of groups, and return what else is to be done for them."""
+        from tacit.secagg.events import GroupFailed, Summed  # late: only who sums securely needs them
+
         assert self.secure is not None
         left: list[ServerEffect] = []
         for nested in effects:

@@ -15,9 +15,7 @@ from tacit.data import Population
 from tacit.job import Plan, model_seed
 from tacit.privacy.noise import standard_normals
 from tacit.round.device import RoundDevice
-from tacit.round.masking import masked
 from tacit.round.messages import Assignment, AssignmentReceived, SendUpdates, Train, TrainingDone
-from tacit.secagg.masks import Mask
 from tacit.sim.client_data import ClientData, guarded
 from tacit.training import Task
 from tacit.training.executor import Choice, ClientWork, Failure, Trained
@@ -26,6 +24,7 @@ from tacit.training.functional_device import Device
 from tacit.training.private_draws import SecureRecordDraws, SeededRecordDraws
 
 if TYPE_CHECKING:
+    from tacit.secagg.masks import Mask
     from tacit.training.evaluate import Evaluator
     from tacit.training.flat import FlatModel
 
@@ -47,7 +46,7 @@ class Call(NamedTuple):
     position: int
     max_steps: int | None = None
     buffers: Vector | None = None
-    masks: tuple[Mask, ...] = ()
+    masks: "tuple[Mask, ...]" = ()
 
 
 @dataclass
@@ -157,8 +156,10 @@ class Engine:
         return Done(list(sent.clients), {**failures, **sent.failures}, _sound(trained.buffers, sent.clients))
 
     def _fold_masked(
-        self, sent: SendUpdates, masks: Mapping[str, tuple[Mask, ...]], total: IntegerTotal
+        self, sent: SendUpdates, masks: "Mapping[str, tuple[Mask, ...]]", total: IntegerTotal
     ) -> None:
+        from tacit.round.masking import masked  # late: it brings the cryptography along
+
         secure = self._plan.secure
         assert secure is not None, "masks belong to a secure sum"
         words = total[: secure.ring.words].view(np.uint64)

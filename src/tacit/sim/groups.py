@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tacit.core.layout import Vector
 from tacit.job import Plan
-from tacit.secagg.masks import Mask
 from tacit.sim.engine import Call
+
+if TYPE_CHECKING:
+    from tacit.secagg.masks import Mask
 
 Integers = npt.NDArray[np.int64]
 _LOADING = 2.0  # steps: what it costs about to load a client and to add its update to the sum
@@ -32,7 +34,7 @@ class Cut(NamedTuple):
     limits: Integers
     starts: Integers
     buffers: dict[int, Vector]
-    masks: dict[int, tuple[Mask, ...]]
+    masks: "dict[int, tuple[Mask, ...]]"
 
     @classmethod
     def of(cls, groups: Sequence[Sequence[Call]]) -> "Cut":

@@ -22,7 +22,6 @@ from tacit.round import EvaluationRecord, Run, Snapshot
 from tacit.round.messages import RoundClosed
 from tacit.round.run import Evaluate, Evaluated, Finish, NoteRound, RunEffect, StartRound
 from tacit.round.world import VirtualWorld
-from tacit.secagg.fields import NAME_BYTES
 from tacit.sim.beginning import Source, begin_run, default_folder, first_info, left_run, now
 from tacit.sim.choosing import AUTO, Chosen, check_executor, choose, choose_again
 from tacit.sim.engine import Call, Engine
@@ -158,6 +157,8 @@ def run(
 
 def _check_ids(population: Population) -> None:
     """Refuse ids for which the messages of a secure sum have no room, before any round is lost to them."""
+    from tacit.secagg.fields import NAME_BYTES
+
     long = next((client for client in population.ids if len(client.encode()) > NAME_BYTES), None)
     if long is not None:
         what = f"the id of a client is longer than the {NAME_BYTES} bytes that a secure sum's messages have"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import repeat
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,13 +24,15 @@ from tacit.round.messages import (
 )
 from tacit.round.server import RoundServer
 from tacit.round.world import VirtualWorld
-from tacit.secagg.events import STEPS, Step
 from tacit.sim.engine import Call
 from tacit.sim.groups import groups_of
 from tacit.sim.pool import Trainers
 from tacit.sim.process import Check
-from tacit.sim.secure_sums import AFTERWARDS, Enrolled, GroupSums, GroupTrained, IdealSums, MaskedSums
 from tacit.training.executor import Failure
+
+if TYPE_CHECKING:
+    from tacit.secagg.events import Step
+    from tacit.sim.secure_sums import Enrolled, GroupSums, GroupTrained
 
 
 class _Queue(NamedTuple):
@@ -100,7 +102,7 @@ class Timeline:
     ) -> None:
         self._plan, self._population, self._world = plan, population, world
         self._trainers, self._run, self._check = trainers, run, check
-        self._enrolled = Enrolled() if real_masks else None
+        self._enrolled = _enrolled() if real_masks else None
         self.failures: dict[str, Failure] = {}
 
     def play(self, server: RoundServer, vector: Vector) -> RoundClosed:
@@ -130,16 +132,21 @@ class Timeline:
         if self._closed is None and sent.assignment.deadline_s is not None:
             self._tell(DeadlinePassed(), sent.assignment.deadline_s)
 
-    def _sums(self, server: RoundServer, vector: Vector) -> GroupSums | None:
+    def _sums(self, server: RoundServer, vector: Vector) -> "GroupSums | None":
         """Return what takes the sums of the round's groups, where single updates may not be seen."""
         if self._plan.secure is None:
             return None
+        from tacit.sim.secure_sums import IdealSums, MaskedSums  # late: it brings the cryptography along
+
         if self._enrolled is None:
             return IdealSums(self._plan, self._receive)
         return MaskedSums(self._plan, self._enrolled, server, vector, self._receive)
 
-    def _collect_groups(self, sent: SendAssignment, vector: Vector, sums: GroupSums) -> None:
+    def _collect_groups(self, sent: SendAssignment, vector: Vector, sums: "GroupSums") -> None:
         """Let clients train group by group, as many as are wanted, and have each group's sum taken."""
+        from tacit.secagg.events import STEPS
+        from tacit.sim.secure_sums import AFTERWARDS, GroupTrained
+
         leaves = self._leaves(sent)
         queue, vanished = self._arrivals(
             sent, self._now_s, stay=[c for c in leaves if leaves[c] in AFTERWARDS]
@@ -166,8 +173,10 @@ class Timeline:
         if self._closed is None:  # who was not wanted any more is late
             self._receive(DeadlinePassed())
 
-    def _leaves(self, sent: SendAssignment) -> dict[str, Step]:
+    def _leaves(self, sent: SendAssignment) -> "dict[str, Step]":
         """Return who vanishes in the round, and before which of its messages."""
+        from tacit.secagg.events import STEPS
+
         if self._world.is_instant:
             return {}
         number, positions = sent.assignment.round, np.array(sent.positions, dtype=np.int64)
@@ -185,7 +194,7 @@ class Timeline:
         clients: Sequence[str],
         calls: Sequence[Call],
         vector: Vector,
-        group: GroupTrained,
+        group: "GroupTrained",
         failed: dict[str, str],
     ) -> None:
         """Train some clients of one group of the secure sum; note what they give, and who failed."""
@@ -264,3 +273,9 @@ class Timeline:
         for effect in self._server.receive(event, now):
             if isinstance(effect, RoundClosed):
                 self._closed = effect
+
+
+def _enrolled() -> "Enrolled":
+    from tacit.sim.secure_sums import Enrolled  # late: as above
+
+    return Enrolled()

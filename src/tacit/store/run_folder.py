@@ -5,7 +5,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,9 +16,11 @@ from safetensors.numpy import save
 from tacit.core.errors import ConfigError, StoreError
 from tacit.core.part import Settings, decode, encode
 from tacit.round import EvaluationRecord, PrivacyRecord, RoundRecord
-from tacit.secagg.certificate import RoundCertificate
 from tacit.store.files import remove_halves, storing, sync_folder, write_whole
 from tacit.store.run_info import RunInfo
+
+if TYPE_CHECKING:
+    from tacit.secagg.certificate import RoundCertificate
 
 R = TypeVar("R", bound=Settings)
 
@@ -167,7 +169,7 @@ class RunFolder:
         self._append(ROUNDS, msgspec.json.encode(record))
         self._append(PRIVACY, msgspec.json.encode(spend))
 
-    def note_certificate(self, certificate: RoundCertificate) -> None:
+    def note_certificate(self, certificate: "RoundCertificate") -> None:
         """Append what anybody can check about the secure sum of one group."""
         self._append(CERTIFICATES, certificate.to_line().encode())
 
@@ -265,8 +267,10 @@ class RunFolder:
         """Read what all rounds so far have spent."""
         return [decode(PrivacyRecord, line) for line in self.lines(PRIVACY)]
 
-    def certificates(self) -> list[RoundCertificate]:
+    def certificates(self) -> "list[RoundCertificate]":
         """Read the certificates of all secure sums so far."""
+        from tacit.secagg.certificate import RoundCertificate  # late: most runs have none
+
         lines = (msgspec.json.encode(line) for line in self.lines(CERTIFICATES))
         return [RoundCertificate.from_line(line) for line in lines]
 
