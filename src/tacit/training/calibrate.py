@@ -21,8 +21,8 @@ _FEWEST_STEPS, _MOST_STEPS = 2, 20  # of each client in it
 _REPEATED = 3
 _HOPELESS = 5.0  # times as slow as the best so far: not timed again
 _ABOUT_AS_CHEAP = 1.03
-_CONTENDS = 1.1  # times the cost of the cheapest: timed again before one is chosen
-_RUN_OFFS = 3
+_CONTENDS = 1.2  # times the cost of the cheapest: timed again before one is chosen
+_RUN_OFFS = 12  # or as many as the budget allows, at least one
 _WORTH_A_LARGER_GROUP = 0.98  # of the smaller one's time
 _WORTH_LEAVING_TORCH = 0.9
 
