@@ -204,10 +204,6 @@ class RoundServer:
         self._sum = partial if self._sum is None else self.rule.merge(self._sum, partial)
         self._waiting.difference_update(clients)
         self._answered.extend(clients)
-        # Who broke off after its vector had come is in the secure sum all the same.
-        self._dropped = [client for client in self._dropped if client not in clients]
-        for client in clients:
-            self._failed.pop(client, None)
 
     def _follow(self, effects: Iterable[GroupEffect], now: Seconds) -> tuple[ServerEffect, ...]:
         """Note what became of groups, and return what else is to be done for them."""
@@ -220,6 +216,7 @@ class RoundServer:
                 case Summed() as summed:
                     self._blamed |= summed.blamed
                     self._add(summed.survivors, Partial(summed.total, len(summed.survivors)))
+                    self._unsay_gone(set(summed.survivors))
                     self._certificates.append(summed.certificate)
                     self._partial_work.extend(self.secure.partial_work.intersection(summed.survivors))
                     self._note_left(summed.left, summed.blamed)
@@ -233,6 +230,11 @@ class RoundServer:
                 case _:
                     left.append(nested)
         return (*left, *self._close(now)) if self.secure.is_done else tuple(left)
+
+    def _unsay_gone(self, survivors: set[str]) -> None:
+        """Forget that somebody broke off whose vector had come before: it is in the sum all the same."""
+        self._dropped = [client for client in self._dropped if client not in survivors]
+        self._failed = {client: why for client, why in self._failed.items() if client not in survivors}
 
     def _note_left(self, left: Mapping[str, str], blamed: Mapping[str, str]) -> None:
         """Note who left a group, and why; who is late stays awaited until the round closes."""

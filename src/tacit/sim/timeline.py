@@ -206,17 +206,13 @@ class Timeline:
         came = set(done.clients)
         group.clients += done.clients
         group.partial_work += [
-            c for c, call in zip(clients, calls, strict=True) if c in came and call.max_steps
+            c for c, call in zip(clients, calls, strict=True) if c in came and call.max_steps is not None
         ]
         group.partial = partial if group.partial is None else self._plan.rule.merge(group.partial, partial)
 
     def _receive(self, event: ServerEvent) -> tuple[ServerEffect, ...]:
-        """Tell the round's machine of an event at the time it is; note if that closes the round."""
-        effects = self._server.receive(event, self._now_s)
-        for effect in effects:
-            if isinstance(effect, RoundClosed):
-                self._closed = effect
-        return effects
+        """Tell the round's machine of an event at the time it is."""
+        return self._tell(event, self._now_s)
 
     def _arrivals(
         self, sent: SendAssignment, opened: float, stay: Collection[str] = ()
@@ -269,10 +265,13 @@ class Timeline:
             if self._closed is None:
                 self._tell(ClientFailed(client, failure.reason), now)
 
-    def _tell(self, event: ServerEvent, now: float) -> None:
-        for effect in self._server.receive(event, now):
+    def _tell(self, event: ServerEvent, now: float) -> tuple[ServerEffect, ...]:
+        """Tell the round's machine of an event; note if that closes the round."""
+        effects = self._server.receive(event, now)
+        for effect in effects:
             if isinstance(effect, RoundClosed):
                 self._closed = effect
+        return effects
 
 
 def _enrolled() -> "Enrolled":
